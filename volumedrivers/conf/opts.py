@@ -1,0 +1,38 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The options, all of group [volumedrivers]; nothing is registered at import."""
+
+import itertools
+
+from oslo_config import cfg
+
+from volumedrivers.conf import block
+from volumedrivers.conf import guest
+from volumedrivers.conf import host
+from volumedrivers.conf import network
+from volumedrivers.conf import share
+
+GROUP = cfg.OptGroup('volumedrivers', title='Volumes of libvirt guests')
+OPTIONS: tuple[cfg.Opt, ...] = tuple(itertools.chain(
+    host.OPTIONS, guest.OPTIONS, block.OPTIONS, share.OPTIONS, network.OPTIONS))
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Register every option of the package with a configuration object."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTIONS, group=GROUP)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """Return what oslo-config-generator asks for."""
+    return [(GROUP, list(OPTIONS))]

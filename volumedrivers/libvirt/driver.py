@@ -1,0 +1,174 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The contract of a volume driver.
+
+A driver is a class registered under its driver_volume_type in the stevedore
+namespace ``volumedrivers.libvirt``.  It is made once a process, shared by
+threads, and keeps no state of any volume: what it knows of a connected volume
+is in the ConnectedVolume it returned.
+
+Most drivers derive from one of three families: ``block_device``,
+``share_file`` and ``network_source``.
+"""
+
+import abc
+import dataclasses
+import enum
+import typing
+
+from oslo_config import cfg
+
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import block_device
+from volumedrivers.host import endpoint
+from volumedrivers.host import shares
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.disk import Disk
+
+# What this package calls: a driver whose API_VERSION has another major
+# number, or a higher minor number, is refused when it is loaded.
+API_VERSION = (1, 0)
+
+
+class Capability(enum.Enum):
+    """What a driver can do beyond connecting and disconnecting."""
+
+    EXTEND = 'extend'                  # grow while connected
+    MULTIPATH = 'multipath'
+    FORCE_DISCONNECT = 'force'         # remove without flushing
+    MULTIATTACH = 'multiattach'
+    HOST_DEVICE = 'host-device'        # the volume is a block device of this host
+    UNPRIVILEGED = 'unprivileged'      # needs no root on this host
+
+
+class Secrets(typing.Protocol):
+    """The libvirt secrets a network source refers to."""
+
+    def ensure(self, usage_type: str, usage_id: str, value: bytes, *,
+               ephemeral: bool = True) -> str:
+        """Define the secret, or set its value if there is one; return its UUID."""
+
+    def find(self, usage_type: str, usage_id: str) -> str | None:
+        """Return the UUID; None only when libvirt said there is none.
+
+        :raises HypervisorUnavailable, HypervisorError: libvirt could not say
+        """
+
+    def delete(self, usage_type: str, usage_id: str) -> bool:
+        """Undefine the secret; False when there was none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DriverContext:
+    """What a driver works with; given to it, never looked up."""
+
+    conf: cfg.ConfigOpts
+    devices: block_device.BlockDevices
+    shares: shares.ShareMounts
+    endpoints: endpoint.Probe
+    secrets: Secrets | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DiskEncryption:
+    """LUKS that QEMU opens, with a libvirt secret as passphrase."""
+
+    secret_uuid: str
+    format: str = 'luks'
+
+
+@dataclasses.dataclass(frozen=True)
+class DiskInfo:
+    """The disk as the guest shall see it.
+
+    :ivar bus: virtio, scsi, sata, usb, ide, fdc
+    :ivar dev: name of the target, such as vdb; a hint to the guest
+    :ivar type: disk, cdrom, floppy or lun
+    :ivar unit: unit on SCSI controller 0; None lets libvirt choose
+    :ivar boot_index: 1 is first; None: not booted from
+    :ivar encryption: set when the guest's QEMU decrypts
+    """
+
+    bus: str
+    dev: str
+    type: str = 'disk'
+    unit: int | None = None
+    boot_index: int | None = None
+    encryption: DiskEncryption | None = None
+
+
+class VolumeDriver(abc.ABC):
+    """One protocol.  Every method may be called again after any failure."""
+
+    #: the contract it was written for, (major, minor)
+    API_VERSION: typing.ClassVar[tuple[int, int]]
+    #: what it can do
+    CAPABILITIES: typing.ClassVar[frozenset[Capability]] = frozenset()
+
+    def __init__(self, context: DriverContext) -> None:
+        self.context = context
+
+    @property
+    def conf(self) -> typing.Any:
+        """The options of group [volumedrivers], read when they are used."""
+        return self.context.conf.volumedrivers
+
+    @abc.abstractmethod
+    def connect_volume(self, connection_info: ConnectionInfo,
+                       attachment: str) -> ConnectedVolume:
+        """Bring the volume to this host.
+
+        :param attachment: names this use of the volume; two guests that use
+            one volume, or one share, have two of them
+        :raises VolumeDeviceNotFound, EndpointUnreachable, ConnectFailed,
+            MountFailed, DataAtRisk, MisconfiguredHost: nothing is left behind
+        """
+
+    @abc.abstractmethod
+    def disconnect_volume(self, connection_info: ConnectionInfo,
+                          attachment: str, *,
+                          volume: ConnectedVolume | None = None,
+                          force: bool = False) -> None:
+        """Take the volume off this host; a volume that is not there is success.
+
+        :param volume: what connect_volume returned, where the caller has it
+        :param force: remove even if flushing fails; unwritten data is lost
+        :raises FlushFailed: not forced, and nothing was removed
+        :raises DisconnectFailed, LeftoversFound, MountFailed
+        """
+
+    @abc.abstractmethod
+    def extend_volume(self, connection_info: ConnectionInfo, attachment: str,
+                      requested_size: int, *,
+                      volume: ConnectedVolume | None = None) -> int:
+        """Let this host see that the volume has grown.
+
+        :param requested_size: bytes
+        :returns: the size in bytes this host sees now
+        :raises ExtendVolumeNotSupported, ExtendVolumeFailed
+        """
+
+    @abc.abstractmethod
+    def get_disk(self, connection_info: ConnectionInfo,
+                 volume: ConnectedVolume, disk_info: DiskInfo) -> Disk:
+        """Describe the disk for libvirt.  Pure: no I/O.
+
+        :raises InvalidDiskInfo
+        """
+
+    def why_not(self) -> str | None:
+        """Say in an operator's words why this driver cannot work on this host.
+
+        None: nothing speaks against it.  Looks at the host, changes nothing.
+        """
+        return None
