@@ -76,9 +76,10 @@ What os-brick, libvirt or an SDK raised is the ``__cause__``, never the error
 itself.
 """
 
+from collections.abc import Mapping
+import inspect
 import string
 import typing
-from collections.abc import Mapping
 
 
 class VolumeDriversError(Exception):
@@ -93,7 +94,7 @@ class VolumeDriversError(Exception):
         super().__init_subclass__()
         required = set(cls._required)
         optional = dict(cls._optional)
-        for name, kind in cls.__dict__.get('__annotations__', {}).items():
+        for name, kind in inspect.get_annotations(cls).items():
             if 'ClassVar' in str(kind):
                 continue
             if name in cls.__dict__:
@@ -101,26 +102,29 @@ class VolumeDriversError(Exception):
                 required.discard(name)
             else:
                 required.add(name)
-        used = {name.split('.')[0].split('[')[0] for _, name, _, _ in
-                string.Formatter().parse(cls.template) if name}
+        used = {
+            name.split('.')[0].split('[')[0]
+            for _, name, _, _ in string.Formatter().parse(cls.template)
+            if name
+        }
         unknown = used - required - set(optional)
         if unknown:
-            raise TypeError(f'{cls.__name__}.template uses {sorted(unknown)}, '
-                            f'which the class does not declare')
+            raise TypeError(
+                f'{cls.__name__}.template uses {sorted(unknown)}, which the class does not declare'
+            )
         cls._required = frozenset(required)
         cls._optional = optional
 
     # The positional mapping is for pickle and for privsep, which make an
     # exception again from its args in another process.
-    def __init__(self, details: Mapping[str, object] | None = None, /,
-                 **given: object) -> None:
+    def __init__(self, details: Mapping[str, object] | None = None, /, **given: object) -> None:
         values = {**(details or {}), **given}
         unknown = set(values) - self._required - set(self._optional)
         missing = self._required - set(values)
         if unknown or missing:
             raise TypeError(
-                f'{type(self).__name__}: unknown {sorted(unknown)}, '
-                f'missing {sorted(missing)}')
+                f'{type(self).__name__}: unknown {sorted(unknown)}, missing {sorted(missing)}'
+            )
         super().__init__(values)
         self.details: dict[str, object] = {**self._optional, **values}
         for name, value in self.details.items():
@@ -145,8 +149,9 @@ class InvalidConnectionInfo(BadInput):
     ``found`` describes what was there without showing a secret.
     """
 
-    template = ('connection_info of type {driver_volume_type}: {key} is '
-                '{found}; expected {expected}')
+    template = (
+        'connection_info of type {driver_volume_type}: {key} is {found}; expected {expected}'
+    )
     driver_volume_type: str
     key: str
     found: str
@@ -205,8 +210,9 @@ class GuestNotFound(BadInput):
 class VolumeDriverNotFound(BadInput):
     """No driver is registered for a driver_volume_type."""
 
-    template = ('no volume driver for driver_volume_type {driver_volume_type!r}; '
-                'registered: {known}')
+    template = (
+        'no volume driver for driver_volume_type {driver_volume_type!r}; registered: {known}'
+    )
     driver_volume_type: str
     known: str
 
@@ -237,8 +243,9 @@ class PluginRefused(MisconfiguredHost):
 class PluginConflict(MisconfiguredHost):
     """Two distributions register the same driver_volume_type."""
 
-    template = ('driver_volume_type {name} is registered more than once: '
-                '{values}; uninstall all but one')
+    template = (
+        'driver_volume_type {name} is registered more than once: {values}; uninstall all but one'
+    )
     name: str
     values: str
 
@@ -261,8 +268,10 @@ class PrivilegedCallRefused(MisconfiguredHost):
 class MultipathNotRunning(MisconfiguredHost):
     """Multipath is enforced and multipathd does not answer."""
 
-    template = ('volume_enforce_multipath is set and multipathd does not '
-                'answer; start it ("systemctl start multipathd") or unset the option')
+    template = (
+        'volume_enforce_multipath is set and multipathd does not '
+        'answer; start it ("systemctl start multipathd") or unset the option'
+    )
 
 
 class ToolMissing(MisconfiguredHost):
@@ -282,8 +291,10 @@ class DataAtRisk(VolumeDriversError):
 class IdentityMismatch(DataAtRisk):
     """A device is not the volume that was recorded or promised."""
 
-    template = ('{path} is {found}, not {expected}, which was recorded for '
-                'volume {volume_id}; it was left alone')
+    template = (
+        '{path} is {found}, not {expected}, which was recorded for '
+        'volume {volume_id}; it was left alone'
+    )
     path: str
     found: str
     expected: str
@@ -293,8 +304,10 @@ class IdentityMismatch(DataAtRisk):
 class UnstableDevicePath(DataAtRisk):
     """A discovered device has no name that survives a reboot."""
 
-    template = ('{path} of volume {volume_id} has no persistent name under '
-                '/dev/disk; check that udev runs ("udevadm settle")')
+    template = (
+        '{path} of volume {volume_id} has no persistent name under '
+        '/dev/disk; check that udev runs ("udevadm settle")'
+    )
     path: str
     volume_id: str | None
 
@@ -302,8 +315,7 @@ class UnstableDevicePath(DataAtRisk):
 class PathOutsideShare(DataAtRisk):
     """A file name leads out of its mount."""
 
-    template = ('volume file {name!r} leads out of {mount_point} (to '
-                '{resolved}); refused')
+    template = 'volume file {name!r} leads out of {mount_point} (to {resolved}); refused'
     name: str
     mount_point: str
     resolved: str
@@ -320,8 +332,9 @@ class UnsafeImage(DataAtRisk):
 class WrongMount(DataAtRisk):
     """Something else is mounted where a share should be."""
 
-    template = ('{mount_point} holds {found}, not {expected}; unmount it, or '
-                'change the mount point base')
+    template = (
+        '{mount_point} holds {found}, not {expected}; unmount it, or change the mount point base'
+    )
     mount_point: str
     found: str
     expected: str
@@ -330,8 +343,9 @@ class WrongMount(DataAtRisk):
 class ShrinkRefused(DataAtRisk):
     """A live resize to less than the guest has now."""
 
-    template = ('{disk} has {current} bytes; shrinking it to {size} would cut '
-                'off data the guest has')
+    template = (
+        '{disk} has {current} bytes; shrinking it to {size} would cut off data the guest has'
+    )
     disk: str
     current: int
     size: int
@@ -340,8 +354,10 @@ class ShrinkRefused(DataAtRisk):
 class FlushFailed(DataAtRisk):
     """Data could not be flushed; the device was left where it is."""
 
-    template = ('volume {volume_id} was not removed because flushing it '
-                'failed: {reason}; repair the path, or force (loses data)')
+    template = (
+        'volume {volume_id} was not removed because flushing it '
+        'failed: {reason}; repair the path, or force (loses data)'
+    )
     volume_id: str | None
     reason: str
 
@@ -396,8 +412,10 @@ class VolumeDeviceNotFound(RetryLater):
 class DetachTimeout(RetryLater):
     """The guest did not release a disk in time."""
 
-    template = ('guest {guest} did not release {disk} in {attempts} attempts '
-                'of {seconds:g} s; its kernel has to cooperate')
+    template = (
+        'guest {guest} did not release {disk} in {attempts} attempts '
+        'of {seconds:g} s; its kernel has to cooperate'
+    )
     guest: str
     disk: str
     attempts: int
@@ -450,8 +468,7 @@ class Degraded(VolumeDriversError):
 class PathsMissing(Degraded):
     """Fewer paths than the connection_info names."""
 
-    template = ('volume {volume_id} has {found} of {asked} paths; failed: '
-                '{failed}')
+    template = 'volume {volume_id} has {found} of {asked} paths; failed: {failed}'
     volume_id: str | None
     found: int
     asked: int
