@@ -26,14 +26,17 @@ import dataclasses
 import enum
 import typing
 
-from oslo_config import cfg
+# Only the contract is loaded with this module: the registry lists drivers
+# without oslo.config, lxml or os-brick.
+if typing.TYPE_CHECKING:
+    from oslo_config import cfg
 
-from volumedrivers.connection_info import ConnectionInfo
-from volumedrivers.host import block_device
-from volumedrivers.host import endpoint
-from volumedrivers.host import shares
-from volumedrivers.libvirt.connected_volume import ConnectedVolume
-from volumedrivers.libvirt.disk import Disk
+    from volumedrivers.connection_info import ConnectionInfo
+    from volumedrivers.host import block_device
+    from volumedrivers.host import endpoint
+    from volumedrivers.host import shares
+    from volumedrivers.libvirt.connected_volume import ConnectedVolume
+    from volumedrivers.libvirt.disk import Disk
 
 # What this package calls: a driver whose API_VERSION has another major
 # number, or a higher minor number, is refused when it is loaded.
@@ -72,10 +75,10 @@ class Secrets(typing.Protocol):
 class DriverContext:
     """What a driver works with; given to it, never looked up."""
 
-    conf: cfg.ConfigOpts
-    devices: block_device.BlockDevices
-    shares: shares.ShareMounts
-    endpoints: endpoint.Probe
+    conf: 'cfg.ConfigOpts'
+    devices: 'block_device.BlockDevices'
+    shares: 'shares.ShareMounts'
+    endpoints: 'endpoint.Probe'
     secrets: Secrets | None = None
 
 
@@ -114,6 +117,12 @@ class VolumeDriver(abc.ABC):
     API_VERSION: typing.ClassVar[tuple[int, int]]
     #: what it can do
     CAPABILITIES: typing.ClassVar[frozenset[Capability]] = frozenset()
+    #: I/O mode of its disks: native, threads, io_uring; None lets QEMU choose
+    DISK_IO: typing.ClassVar[str | None] = None
+    #: whether use_default_aio_mode_for_volumes drops DISK_IO
+    DISK_IO_OPTIONAL: typing.ClassVar[bool] = False
+    #: cache mode of its disks where disk_cachemodes says nothing
+    DISK_CACHE: typing.ClassVar[str] = 'none'
 
     def __init__(self, context: DriverContext) -> None:
         self.context = context
@@ -124,8 +133,8 @@ class VolumeDriver(abc.ABC):
         return self.context.conf.volumedrivers
 
     @abc.abstractmethod
-    def connect_volume(self, connection_info: ConnectionInfo,
-                       attachment: str) -> ConnectedVolume:
+    def connect_volume(self, connection_info: 'ConnectionInfo',
+                       attachment: str) -> 'ConnectedVolume':
         """Bring the volume to this host.
 
         :param attachment: names this use of the volume; two guests that use
@@ -135,9 +144,9 @@ class VolumeDriver(abc.ABC):
         """
 
     @abc.abstractmethod
-    def disconnect_volume(self, connection_info: ConnectionInfo,
+    def disconnect_volume(self, connection_info: 'ConnectionInfo',
                           attachment: str, *,
-                          volume: ConnectedVolume | None = None,
+                          volume: 'ConnectedVolume | None' = None,
                           force: bool = False) -> None:
         """Take the volume off this host; a volume that is not there is success.
 
@@ -148,9 +157,9 @@ class VolumeDriver(abc.ABC):
         """
 
     @abc.abstractmethod
-    def extend_volume(self, connection_info: ConnectionInfo, attachment: str,
+    def extend_volume(self, connection_info: 'ConnectionInfo', attachment: str,
                       requested_size: int, *,
-                      volume: ConnectedVolume | None = None) -> int:
+                      volume: 'ConnectedVolume | None' = None) -> int:
         """Let this host see that the volume has grown.
 
         :param requested_size: bytes
@@ -158,13 +167,22 @@ class VolumeDriver(abc.ABC):
         :raises ExtendVolumeNotSupported, ExtendVolumeFailed
         """
 
-    @abc.abstractmethod
-    def get_disk(self, connection_info: ConnectionInfo,
-                 volume: ConnectedVolume, disk_info: DiskInfo) -> Disk:
+    def get_disk(self, connection_info: 'ConnectionInfo',
+                 volume: 'ConnectedVolume', disk_info: DiskInfo) -> 'Disk':
         """Describe the disk for libvirt.  Pure: no I/O.
+
+        What most drivers need differs only in DISK_IO and DISK_CACHE.
 
         :raises InvalidDiskInfo
         """
+        from volumedrivers.libvirt.disk_of_volume import disk_of_volume  # noqa: PLC0415
+
+        conf = self.conf
+        io = self.DISK_IO
+        if self.DISK_IO_OPTIONAL and conf.use_default_aio_mode_for_volumes:
+            io = None
+        return disk_of_volume(conf, connection_info, volume, disk_info,
+                              io=io, cache=self.DISK_CACHE)
 
     def why_not(self) -> str | None:
         """Say in an operator's words why this driver cannot work on this host.
