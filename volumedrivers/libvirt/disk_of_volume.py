@@ -23,7 +23,6 @@ from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import NetworkSource
 from volumedrivers.libvirt.disk import Address
-from volumedrivers.libvirt.disk import Alias
 from volumedrivers.libvirt.disk import Auth
 from volumedrivers.libvirt.disk import AuthSecret
 from volumedrivers.libvirt.disk import BlockIO
@@ -32,7 +31,6 @@ from volumedrivers.libvirt.disk import Driver
 from volumedrivers.libvirt.disk import Encryption
 from volumedrivers.libvirt.disk import EncryptionSecret
 from volumedrivers.libvirt.disk import Host
-from volumedrivers.libvirt.disk import Initiator
 from volumedrivers.libvirt.disk import IOTune
 from volumedrivers.libvirt.disk import Source
 from volumedrivers.libvirt.disk import Target
@@ -47,8 +45,9 @@ CACHE_MODES = frozenset(('default', 'none', 'writethrough', 'writeback', 'direct
 DIRECT_CACHE_MODES = frozenset(('none', 'directsync'))
 QEMU_VIRT_TYPES = frozenset(('kvm', 'qemu'))
 
-_LIMITS = tuple(f'{what}_{unit}_sec' for unit in ('bytes', 'iops')
-                for what in ('total', 'read', 'write'))
+_LIMITS = tuple(
+    f'{what}_{unit}_sec' for unit in ('bytes', 'iops') for what in ('total', 'read', 'write')
+)
 # The keys of qos_specs that become <iotune> elements of the same name.
 QOS_KEYS = (*_LIMITS, *(f'{limit}_max' for limit in _LIMITS), 'size_iops_sec')
 # And those that only do if disk_qos_bursts is set.
@@ -60,9 +59,15 @@ def alias_of_volume(volume_id: str) -> str:
     return f'ua-{volume_id}'
 
 
-def disk_of_volume(conf: typing.Any, connection_info: ConnectionInfo,
-                   volume: ConnectedVolume, disk_info: 'DiskInfo', *,
-                   io: str | None = None, cache: str = 'none') -> Disk:
+def disk_of_volume(
+    conf: typing.Any,
+    connection_info: ConnectionInfo,
+    volume: ConnectedVolume,
+    disk_info: 'DiskInfo',
+    *,
+    io: str | None = None,
+    cache: str = 'none',
+) -> Disk:
     """Describe a connected volume for libvirt.  Pure: no I/O.
 
     :param conf: the options of group [volumedrivers]
@@ -96,7 +101,7 @@ def disk_of_volume(conf: typing.Any, connection_info: ConnectionInfo,
     if volume.source is not None and volume.source.auth_username is not None:
         disk.auth = _auth(volume.source)
     if connection_info.volume_id is not None:
-        disk.alias = Alias(name=alias_of_volume(connection_info.volume_id))
+        disk.alias = alias_of_volume(connection_info.volume_id)
     if not lun:
         # A passed-through unit answers for itself; libvirt refuses both.
         disk.serial = connection_info.serial
@@ -106,7 +111,8 @@ def disk_of_volume(conf: typing.Any, connection_info: ConnectionInfo,
     if disk_info.encryption is not None:
         disk.encryption = Encryption(
             format=disk_info.encryption.format,
-            secrets=[EncryptionSecret(type='passphrase', uuid=disk_info.encryption.secret_uuid)])
+            secrets=[EncryptionSecret(type='passphrase', uuid=disk_info.encryption.secret_uuid)],
+        )
     if qemu:
         _options_beyond_nova(conf, disk, disk_info)
     return disk
@@ -115,7 +121,8 @@ def disk_of_volume(conf: typing.Any, connection_info: ConnectionInfo,
 def _check(disk_info: 'DiskInfo') -> None:
     def refuse(key: str, expected: str) -> typing.NoReturn:
         raise exception.InvalidDiskInfo(
-            key=key, found=repr(getattr(disk_info, key)), expected=expected)
+            key=key, found=repr(getattr(disk_info, key)), expected=expected
+        )
 
     if disk_info.bus not in BUSES:
         refuse('bus', 'one of ' + ', '.join(sorted(BUSES)))
@@ -125,13 +132,15 @@ def _check(disk_info: 'DiskInfo') -> None:
         refuse('dev', 'a target name, such as vdb')
     for key, least in (('unit', 0), ('boot_index', 1)):
         value = getattr(disk_info, key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or
-                                  value < least):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < least
+        ):
             refuse(key, f'a whole number from {least}')
 
 
-def _cache_mode(conf: typing.Any, connection_info: ConnectionInfo,
-                volume: ConnectedVolume, cache: str) -> str:
+def _cache_mode(
+    conf: typing.Any, connection_info: ConnectionInfo, volume: ConnectedVolume, cache: str
+) -> str:
     if connection_info.multiattach:
         # Two hosts that cache one volume would each see their own.
         return 'none'
@@ -142,8 +151,9 @@ def _cache_mode(conf: typing.Any, connection_info: ConnectionInfo,
     return cache
 
 
-def _io_mode(conf: typing.Any, volume: ConnectedVolume, io: str | None, cache: str,
-             qemu: bool) -> str | None:
+def _io_mode(
+    conf: typing.Any, volume: ConnectedVolume, io: str | None, cache: str, qemu: bool
+) -> str | None:
     # QEMU does the I/O of a network source in its own client.
     if qemu and volume.source_type != 'network' and conf.disk_io_mode:
         io = conf.disk_io_mode
@@ -154,20 +164,24 @@ def _io_mode(conf: typing.Any, volume: ConnectedVolume, io: str | None, cache: s
 
 def _source(volume: ConnectedVolume) -> Source:
     if volume.source is None:
-        return Source(dev=volume.path) if volume.source_type == 'block' else Source(
-            file=volume.path)
+        return (
+            Source(dev=volume.path) if volume.source_type == 'block' else Source(file=volume.path)
+        )
     source = Source(
         protocol=volume.source.protocol,
         name=volume.source.name,
-        hosts=[Host(name=host.name, port=host.port) for host in volume.source.hosts])
+        hosts=[Host(name=host.name, port=host.port) for host in volume.source.hosts],
+    )
     if volume.source.initiator_iqn is not None:
-        source.initiator = Initiator(iqn=volume.source.initiator_iqn)
+        source.initiator_iqn = volume.source.initiator_iqn
     return source
 
 
 def _auth(source: NetworkSource) -> Auth:
-    return Auth(username=source.auth_username,
-                secret=AuthSecret(type=source.secret_type, uuid=source.secret_uuid))
+    return Auth(
+        username=source.auth_username,
+        secret=AuthSecret(type=source.secret_type, uuid=source.secret_uuid),
+    )
 
 
 def _blockio(connection_info: ConnectionInfo) -> BlockIO | None:
@@ -183,11 +197,17 @@ def _iotune(conf: typing.Any, connection_info: ConnectionInfo) -> IOTune | None:
     if not qos:
         return None
     limits: dict[str, typing.Any] = {
-        key: _limit(connection_info, key) for key in QOS_KEYS if key in qos}
+        key: _limit(connection_info, key) for key in QOS_KEYS if key in qos
+    }
     if conf.disk_qos_bursts:
         # A length without its maximum says nothing, and libvirt refuses it.
-        limits.update({key: _limit(connection_info, key) for key in QOS_BURST_KEYS
-                       if key in qos and key.removesuffix('_length') in limits})
+        limits.update(
+            {
+                key: _limit(connection_info, key)
+                for key in QOS_BURST_KEYS
+                if key in qos and key.removesuffix('_length') in limits
+            }
+        )
         if limits and 'group_name' in qos:
             limits['group_name'] = qos['group_name']
     return IOTune(**limits) if limits else None
@@ -202,7 +222,10 @@ def _limit(connection_info: ConnectionInfo, key: str) -> int:
     if limit < 0:
         raise exception.InvalidConnectionInfo(
             driver_volume_type=connection_info.driver_volume_type,
-            key=f'data.qos_specs.{key}', found=repr(value), expected='a whole number from 0')
+            key=f'data.qos_specs.{key}',
+            found=repr(value),
+            expected='a whole number from 0',
+        )
     return limit
 
 
