@@ -12,47 +12,207 @@
 
 """Block devices of this host: their stable names, identity, size and paths.
 
-Read from sysfs and /dev/disk; no tool's output is parsed.
+Read from sysfs and /dev/disk; no tool's output is parsed.  What sysfs means:
+https://www.kernel.org/doc/Documentation/ABI/ (testing/sysfs-block,
+testing/sysfs-block-dm, stable/sysfs-block) and systemd's
+60-persistent-storage.rules for the names of links.
 """
 
+import os
+import re
+import time
 import typing
+
+from volumedrivers import exception
+from volumedrivers.host import device_identity
+from volumedrivers.host.sysfs import listdir
+from volumedrivers.host.sysfs import read
+
+# Best first: what names the volume itself, then what names a way to it.  A
+# link os-brick+dev+sdb is not among them: it holds a kernel name.
+LINKS = (
+    ('disk/by-id', 'dm-uuid-mpath-'),
+    ('disk/by-id', 'wwn-0x'),
+    ('disk/by-id', 'scsi-3'),
+    ('disk/by-id', 'nvme-uuid.'),
+    ('disk/by-id', 'nvme-eui.'),
+    ('disk/by-id', 'emc-vol-'),
+    ('storpool-byid', ''),
+    ('md', ''),
+    ('disk/by-id', 'md-uuid-'),
+    ('disk/by-id', 'scsi-'),
+    ('disk/by-id', 'nvme-'),
+    ('disk/by-id', 'dm-uuid-'),
+    ('disk/by-id', 'virtio-'),
+    ('disk/by-path', ''),
+)
+
+# A path of a multipath head; it has no node of its own in /dev.
+_NVME_PATH = re.compile(r'nvme\d+c\d+n\d+')
+_POLL = 0.05  # seconds between two looks at /dev/disk
 
 
 class DevicePaths(typing.NamedTuple):
     """The kernel's devices behind one block device."""
 
-    names: tuple[str, ...]           # sda, sdb (a multipath map) or nvme0c0n1
+    names: tuple[str, ...]  # sda, sdb (a multipath map) or nvme0c0n1
     failed: tuple[tuple[str, str], ...]  # (name, state) of those not running
 
 
 class BlockDevices:
-    """What the drivers ask about devices; tests and adapters replace it."""
+    """What the drivers ask about devices; tests and adapters replace it.
+
+    :param sysfs: where sysfs is mounted
+    :param dev: directory of the device nodes
+    :param udev: udev's run time directory
+    """
+
+    def __init__(self, sysfs: str = '/sys', dev: str = '/dev', udev: str = '/run/udev') -> None:
+        self._block = os.path.join(sysfs, 'block')
+        self._dev = dev
+        self._udev = udev
 
     def stable_path(self, path: str, *, wait: float = 5.0) -> str | None:
         """Return the persistent name under /dev/disk (or /dev/storpool-byid, ...).
 
-        ``path`` itself when it is one already.  Waits ``wait`` seconds for
-        udev.  None when there is none.
+        ``path`` itself when it is not a name the kernel gave.  Waits ``wait``
+        seconds for udev, where udev runs.  None when there is none.
         """
-        raise NotImplementedError
+        if not self._is_kernel_name(path):
+            return path
+        deadline = time.monotonic() + wait
+        while True:
+            link = self._best_link(os.path.basename(path))
+            # A queue means that better links may follow.
+            settled = link is not None and not self._udev_is_busy()
+            if settled or not self._udev_runs() or time.monotonic() >= deadline:
+                return link
+            time.sleep(_POLL)
+
+    def kernel_path(self, path: str) -> str | None:
+        """Return what the kernel calls the device now; None: it is not there."""
+        try:
+            return os.path.realpath(path, strict=True)
+        except FileNotFoundError:
+            return None
 
     def identity(self, path: str) -> tuple[str, str] | None:
-        """Return (kind, value), kind one of wwn, nguid, uuid; None: it has none."""
-        raise NotImplementedError
+        """Return (kind, value), kind one of wwn, nguid, uuid; None: it has none.
+
+        wwn is written as scsi_id and multipath write it: a device and the
+        multipath map over it have the same one.
+
+        :raises VolumeNotConnected: there is no such device
+        """
+        name = self._name(path)
+        return device_identity.of_device(self._block, name) or self._identity_of_link(name)
 
     def size(self, path: str) -> int:
         """Return the size in bytes as the kernel has it.
 
         :raises VolumeNotConnected: there is no such device
         """
-        raise NotImplementedError
+        name = self._name(path)
+        sectors = read(self._block, name, 'size')
+        if sectors is None:
+            raise exception.VolumeNotConnected(volume_id=None)
+        # Always sectors of 512 bytes, whatever the device's block size is.
+        return int(sectors) * 512
 
     def paths(self, path: str) -> DevicePaths:
-        """Return the devices under a multipath map or NVMe head; else the device."""
-        raise NotImplementedError
+        """Return the devices under a multipath map or NVMe head; else the device.
+
+        :raises VolumeNotConnected: there is no such device
+        """
+        names: list[str] = []
+        failed: list[tuple[str, str]] = []
+        for name in self._leaves(self._name(path)):
+            for leaf, state, good in self._states(name):
+                names.append(leaf)
+                if state is not None and state != good:
+                    failed.append((leaf, state))
+        return DevicePaths(tuple(names), tuple(failed))
 
     def leftovers(self, identity: tuple[str, str]) -> tuple[str, ...]:
         """Return the devices on this host that still have this identity."""
-        raise NotImplementedError
+        return tuple(
+            os.path.join(self._dev, name)
+            for name in listdir(self._block)
+            if not _NVME_PATH.fullmatch(name)
+            and (device_identity.of_device(self._block, name) or self._identity_of_link(name))
+            == identity
+        )
 
+    def _is_kernel_name(self, path: str) -> bool:
+        # Whoever makes links puts them in a directory below /dev.
+        return os.path.dirname(os.path.normpath(path)) == self._dev
 
+    def _name(self, path: str) -> str:
+        name = os.path.basename(os.path.realpath(path))
+        if not os.path.exists(os.path.join(self._block, name)):
+            raise exception.VolumeNotConnected(volume_id=None)
+        return name
+
+    def _links(self, directory: str, prefix: str, name: str) -> list[str]:
+        folder = os.path.join(self._dev, directory)
+        node = os.path.realpath(os.path.join(self._dev, name))
+        return [
+            path
+            for path in (
+                os.path.join(folder, entry)
+                for entry in listdir(folder)
+                if entry.startswith(prefix) and not entry.startswith('os-brick+')
+            )
+            if os.path.islink(path) and os.path.realpath(path) == node
+        ]
+
+    def _best_link(self, name: str) -> str | None:
+        for directory, prefix in LINKS:
+            links = self._links(directory, prefix, name)
+            if links:
+                return links[0]
+        return None
+
+    def _identity_of_link(self, name: str) -> tuple[str, str] | None:
+        # An md array's uuid is in its superblock; udev has read it.
+        if name.startswith('md'):
+            for link in self._links('disk/by-id', 'md-uuid-', name):
+                return 'uuid', os.path.basename(link).removeprefix('md-uuid-')
+        return None
+
+    def _udev_runs(self) -> bool:
+        return os.path.exists(os.path.join(self._udev, 'control'))
+
+    def _udev_is_busy(self) -> bool:
+        return os.path.exists(os.path.join(self._udev, 'queue'))
+
+    def _leaves(self, name: str) -> list[str]:
+        slaves = listdir(self._block, name, 'slaves')
+        if not slaves:
+            return [name]
+        return [leaf for slave in slaves for leaf in self._leaves(slave)]
+
+    def _states(self, name: str) -> list[tuple[str, str | None, str]]:
+        """(name, state or None where the kernel tells none, the good state)."""
+        if not name.startswith('nvme'):
+            return [(name, read(self._block, name, 'device', 'state'), 'running')]
+        device = os.path.join(self._block, name, 'device')
+        controllers = [entry for entry in listdir(device) if re.fullmatch(r'nvme\d+', entry)]
+        if not controllers:  # one controller, without native multipath
+            return [(name, read(device, 'state'), 'live')]
+        number = name.rsplit('n', 1)[1]
+        return [
+            (
+                next(
+                    (
+                        entry
+                        for entry in listdir(device, controller)
+                        if re.fullmatch(rf'nvme\d+c\d+n{number}', entry)
+                    ),
+                    controller,
+                ),
+                read(device, controller, 'state'),
+                'live',
+            )
+            for controller in controllers
+        ]

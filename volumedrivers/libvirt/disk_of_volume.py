@@ -167,14 +167,12 @@ def _source(volume: ConnectedVolume) -> Source:
         return (
             Source(dev=volume.path) if volume.source_type == 'block' else Source(file=volume.path)
         )
-    source = Source(
+    return Source(
         protocol=volume.source.protocol,
         name=volume.source.name,
         hosts=[Host(name=host.name, port=host.port) for host in volume.source.hosts],
+        initiator_iqn=volume.source.initiator_iqn,
     )
-    if volume.source.initiator_iqn is not None:
-        source.initiator_iqn = volume.source.initiator_iqn
-    return source
 
 
 def _auth(source: NetworkSource) -> Auth:

@@ -46,19 +46,20 @@ API_VERSION = (1, 0)
 class Capability(enum.Enum):
     """What a driver can do beyond connecting and disconnecting."""
 
-    EXTEND = 'extend'                  # grow while connected
+    EXTEND = 'extend'  # grow while connected
     MULTIPATH = 'multipath'
-    FORCE_DISCONNECT = 'force'         # remove without flushing
+    FORCE_DISCONNECT = 'force'  # remove without flushing
     MULTIATTACH = 'multiattach'
-    HOST_DEVICE = 'host-device'        # the volume is a block device of this host
-    UNPRIVILEGED = 'unprivileged'      # needs no root on this host
+    HOST_DEVICE = 'host-device'  # the volume is a block device of this host
+    UNPRIVILEGED = 'unprivileged'  # needs no root on this host
 
 
 class Secrets(typing.Protocol):
     """The libvirt secrets a network source refers to."""
 
-    def ensure(self, usage_type: str, usage_id: str, value: bytes, *,
-               ephemeral: bool = True) -> str:
+    def ensure(
+        self, usage_type: str, usage_id: str, value: bytes, *, ephemeral: bool = True
+    ) -> str:
         """Define the secret, or set its value if there is one; return its UUID."""
 
     def find(self, usage_type: str, usage_id: str) -> str | None:
@@ -133,8 +134,9 @@ class VolumeDriver(abc.ABC):
         return self.context.conf.volumedrivers
 
     @abc.abstractmethod
-    def connect_volume(self, connection_info: 'ConnectionInfo',
-                       attachment: str) -> 'ConnectedVolume':
+    def connect_volume(
+        self, connection_info: 'ConnectionInfo', attachment: str
+    ) -> 'ConnectedVolume':
         """Bring the volume to this host.
 
         :param attachment: names this use of the volume; two guests that use
@@ -144,10 +146,14 @@ class VolumeDriver(abc.ABC):
         """
 
     @abc.abstractmethod
-    def disconnect_volume(self, connection_info: 'ConnectionInfo',
-                          attachment: str, *,
-                          volume: 'ConnectedVolume | None' = None,
-                          force: bool = False) -> None:
+    def disconnect_volume(
+        self,
+        connection_info: 'ConnectionInfo',
+        attachment: str,
+        *,
+        volume: 'ConnectedVolume | None' = None,
+        force: bool = False,
+    ) -> None:
         """Take the volume off this host; a volume that is not there is success.
 
         :param volume: what connect_volume returned, where the caller has it
@@ -157,9 +163,14 @@ class VolumeDriver(abc.ABC):
         """
 
     @abc.abstractmethod
-    def extend_volume(self, connection_info: 'ConnectionInfo', attachment: str,
-                      requested_size: int, *,
-                      volume: 'ConnectedVolume | None' = None) -> int:
+    def extend_volume(
+        self,
+        connection_info: 'ConnectionInfo',
+        attachment: str,
+        requested_size: int,
+        *,
+        volume: 'ConnectedVolume | None' = None,
+    ) -> int:
         """Let this host see that the volume has grown.
 
         :param requested_size: bytes
@@ -167,8 +178,9 @@ class VolumeDriver(abc.ABC):
         :raises ExtendVolumeNotSupported, ExtendVolumeFailed
         """
 
-    def get_disk(self, connection_info: 'ConnectionInfo',
-                 volume: 'ConnectedVolume', disk_info: DiskInfo) -> 'Disk':
+    def get_disk(
+        self, connection_info: 'ConnectionInfo', volume: 'ConnectedVolume', disk_info: DiskInfo
+    ) -> 'Disk':
         """Describe the disk for libvirt.  Pure: no I/O.
 
         What most drivers need differs only in DISK_IO and DISK_CACHE.
@@ -181,8 +193,9 @@ class VolumeDriver(abc.ABC):
         io = self.DISK_IO
         if self.DISK_IO_OPTIONAL and conf.use_default_aio_mode_for_volumes:
             io = None
-        return disk_of_volume(conf, connection_info, volume, disk_info,
-                              io=io, cache=self.DISK_CACHE)
+        return disk_of_volume(
+            conf, connection_info, volume, disk_info, io=io, cache=self.DISK_CACHE
+        )
 
     def why_not(self) -> str | None:
         """Say in an operator's words why this driver cannot work on this host.
