@@ -50,6 +50,7 @@ command line follows from it::
     |   |-- DetachTimeout
     |   `-- Busy
     |-- NothingToDo                    6  what was asked for is already so
+    |   |-- AlreadyAttached
     |   |-- VolumeNotConnected
     |   |-- DiskNotFound
     |   `-- SecretNotFound
@@ -434,6 +435,15 @@ class NothingToDo(VolumeDriversError):
     """What was asked for is already the case."""
 
     exit_code = 6
+
+
+class AlreadyAttached(NothingToDo):
+    """The guest has the volume."""
+
+    template = 'guest {guest} has volume {volume_id} already, as {target}'
+    guest: str
+    volume_id: str
+    target: str
 
 
 class VolumeNotConnected(NothingToDo):

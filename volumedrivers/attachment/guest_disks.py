@@ -1,0 +1,107 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Find a volume among the disks of guests."""
+
+import typing
+from collections.abc import Iterator
+
+from volumedrivers import exception
+from volumedrivers.attachment.results import AttachedVolume
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.libvirt.disk import Disk
+    from volumedrivers.libvirt.guest import Guest
+    from volumedrivers.libvirt.hypervisor import Hypervisor
+
+ALIAS_PREFIX = 'ua-'
+
+
+def volume_id_of(disk: 'Disk') -> str | None:
+    """Return the id of the Cinder volume, by the disk's alias or serial."""
+    if disk.alias is not None and (disk.alias.name or '').startswith(ALIAS_PREFIX):
+        return (disk.alias.name or '').removeprefix(ALIAS_PREFIX)
+    return disk.serial
+
+
+def disks_of(guest: 'Guest') -> Iterator['Disk']:
+    """Yield the disks of the live and then of the persistent definition."""
+    yield from guest.disks()
+    yield from guest.disks(persistent=True)
+
+
+def find(guest: 'Guest', volume: str) -> 'Disk | None':
+    """Return the guest's disk of a volume id or target name.
+
+    None only when libvirt said that there is none.
+    """
+    disks = tuple(disks_of(guest))
+    by_id = (disk for disk in disks if volume_id_of(disk) == volume)
+    by_target = (disk for disk in disks if target_of(disk) == volume)
+    return next(by_id, None) or next(by_target, None)
+
+
+def target_of(disk: 'Disk') -> str:
+    """Return the disk's target name, such as vdb."""
+    return (disk.target.dev if disk.target is not None else None) or ''
+
+
+def other_users(hypervisor: 'Hypervisor', volume_id: str, guest_uuid: str) -> tuple[str, ...]:
+    """Return the names of the other guests of this host that have the volume.
+
+    :raises HypervisorUnavailable, HypervisorError: libvirt could not say
+    """
+    return tuple(sorted(guest.name for guest in hypervisor.guests()
+                        if guest.uuid != guest_uuid and _has(guest, volume_id)))
+
+
+def _has(guest: 'Guest', volume_id: str) -> bool:
+    try:
+        return any(volume_id_of(disk) == volume_id for disk in disks_of(guest))
+    except exception.GuestNotFound:
+        return False                    # it went while we looked
+
+
+def describe(guest: 'Guest', disk: 'Disk') -> AttachedVolume:
+    """Say what a disk is in plain data."""
+    return AttachedVolume(
+        guest=guest.name,
+        guest_uuid=guest.uuid,
+        volume_id=volume_id_of(disk),
+        bus=disk.target.bus if disk.target is not None else None,
+        target=target_of(disk),
+        device=disk.device or 'disk',
+        source_type=disk.type,
+        source=source_of(disk),
+        format=disk.driver.type if disk.driver is not None else None,
+        hosts=_hosts(disk),
+        read_only=bool(disk.readonly),
+        alias=disk.alias.name if disk.alias is not None else None,
+    )
+
+
+def source_of(disk: 'Disk') -> str:
+    """Return the path, or protocol:name, that libvirt was given; '' when empty."""
+    source = disk.source
+    if source is None:
+        return ''
+    if source.protocol:
+        return f'{source.protocol}:{source.name or ""}'
+    return source.dev or source.file or source.name or ''
+
+
+def _hosts(disk: 'Disk') -> tuple[str, ...]:
+    if disk.source is None:
+        return ()
+    return tuple(
+        f'{host.name}:{host.port}' if host.port else str(host.name or host.socket or '')
+        for host in disk.source.hosts or ())

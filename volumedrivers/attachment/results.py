@@ -1,0 +1,130 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What an operation did, as data: JSON-able, and nothing in it is secret."""
+
+import dataclasses
+import typing
+
+from volumedrivers.libvirt.connected_volume import FailedPath
+from volumedrivers.libvirt.driver import DiskEncryption
+
+
+@dataclasses.dataclass(frozen=True)
+class DiskRequest:
+    """What the guest shall see; None lets the operation choose.
+
+    :ivar bus: virtio, scsi, sata, usb ...
+    :ivar target: name of the target, such as vdb
+    :ivar type: disk, cdrom, floppy or lun
+    :ivar unit: unit on SCSI controller 0
+    """
+
+    bus: str = 'virtio'
+    target: str | None = None
+    type: str = 'disk'
+    unit: int | None = None
+    boot_index: int | None = None
+    encryption: DiskEncryption | None = None
+
+
+class Result:
+    """Base of the results."""
+
+    def to_dict(self) -> dict[str, typing.Any]:
+        """Return plain, JSON-able data."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclasses.dataclass(frozen=True)
+class AttachResult(Result):
+    """A volume is in the guest.
+
+    :ivar source: what libvirt was given: a path, or protocol:name
+    :ivar seconds: what each step took
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    driver_volume_type: str
+    bus: str
+    target: str
+    source_type: str
+    source: str
+    format: str
+    identity: str | None
+    multipath_id: str | None
+    paths_asked: int
+    paths_found: int
+    paths_failed: tuple[FailedPath, ...]
+    degraded: bool
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class DetachResult(Result):
+    """A volume is out of the guest, and off this host unless others use it.
+
+    :ivar target: what its disk was called; None: the guest did not have it
+    :ivar still_used_by: other guests of this host that have the volume; then
+        its device stays
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    driver_volume_type: str
+    target: str | None
+    removed_from_guest: bool
+    removed_from_host: bool
+    still_used_by: tuple[str, ...]
+    forced: bool
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtendResult(Result):
+    """The host, and the guest if it runs, see the volume's new size.
+
+    :ivar size: bytes that this host sees
+    :ivar resized_in_guest: False for a guest that does not run: it will see
+        the new size when it starts
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    driver_volume_type: str
+    target: str
+    requested_size: int
+    size: int
+    resized_in_guest: bool
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class AttachedVolume(Result):
+    """One disk of a guest; ``volume_id`` is None when it is no Cinder volume."""
+
+    guest: str
+    guest_uuid: str
+    volume_id: str | None
+    bus: str | None
+    target: str
+    device: str
+    source_type: str | None
+    source: str
+    format: str | None
+    hosts: tuple[str, ...] = ()
+    read_only: bool = False
+    alias: str | None = None
