@@ -10,23 +10,40 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Find the driver of a driver_volume_type, refuse a wrong one, explain."""
+"""Find the driver of a driver_volume_type, refuse a wrong one, explain.
+
+Drivers are entry points of the stevedore namespace ``volumedrivers.libvirt``;
+the name is the driver_volume_type.  Where stevedore would take the last of
+two entry points of one name, and the drivers of a command would all be loaded
+to list them, this registry refuses and waits.
+"""
 
 import dataclasses
+import inspect
+import threading
+import typing
 
+from volumedrivers import exception
+from volumedrivers.libvirt.driver import API_VERSION
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
 
+if typing.TYPE_CHECKING:
+    import importlib.metadata
+
 NAMESPACE = 'volumedrivers.libvirt'
+
+# What is called on a driver, and so what a plug-in is compared with.
+_CONTRACT = ('connect_volume', 'disconnect_volume', 'extend_volume', 'get_disk', 'why_not')
 
 
 @dataclasses.dataclass(frozen=True)
 class DriverEntry:
     """A registered driver, known without importing it."""
 
-    name: str                        # driver_volume_type
-    value: str                       # module:Class
-    distribution: str                # name and version of the package it is from
+    name: str  # driver_volume_type
+    value: str  # module:Class
+    distribution: str  # name and version of the package it is from
 
 
 class Registry:
@@ -34,10 +51,14 @@ class Registry:
 
     def __init__(self, context: DriverContext) -> None:
         self.context = context
+        self._lock = threading.RLock()
+        self._found: dict[str, list[tuple[DriverEntry, importlib.metadata.EntryPoint]]] = {}
+        self._drivers: dict[str, VolumeDriver] = {}
 
     def entries(self) -> tuple[DriverEntry, ...]:
         """Return all registered drivers, sorted by name; imports none of them."""
-        raise NotImplementedError
+        found = self._entry_points()
+        return tuple(entry for name in sorted(found) for entry, _ in found[name])
 
     def get(self, driver_volume_type: str) -> VolumeDriver:
         """Return the driver, loading and validating it the first time.
@@ -47,8 +68,178 @@ class Registry:
         :raises PluginRefused: wrong API version or signature; shows both
         :raises VolumeDriverNotSupported: it cannot work on this architecture
         """
-        raise NotImplementedError
+        driver = self._drivers.get(driver_volume_type)
+        if driver is not None:
+            return driver
+        with self._lock:
+            driver = self._drivers.get(driver_volume_type)
+            if driver is None:
+                driver = self._make(driver_volume_type)
+                self._drivers[driver_volume_type] = driver
+        return driver
 
     def why_not(self, driver_volume_type: str) -> str | None:
-        """Explain why the driver cannot work on this host; None: it can."""
-        raise NotImplementedError
+        """Explain why the driver cannot work on this host; None: it can.
+
+        :raises VolumeDriverNotFound: nobody registered it
+        """
+        try:
+            return self.get(driver_volume_type).why_not()
+        except exception.MisconfiguredHost as e:
+            return str(e)
+
+    def _entry_points(
+        self,
+    ) -> 'dict[str, list[tuple[DriverEntry, importlib.metadata.EntryPoint]]]':
+        with self._lock:
+            if not self._found:
+                self._found = _find()
+            return self._found
+
+    def _make(self, name: str) -> VolumeDriver:
+        found = self._entry_points()
+        if name not in found:
+            raise exception.VolumeDriverNotFound(
+                driver_volume_type=name, known=', '.join(sorted(found)) or 'none'
+            )
+        if len(found[name]) > 1:
+            raise exception.PluginConflict(
+                name=name,
+                values=', '.join(
+                    f'{entry.value} of {entry.distribution}' for entry, _ in found[name]
+                ),
+            )
+        entry, entry_point = found[name][0]
+        try:
+            plugin = entry_point.load()
+        # A plug-in is foreign code: its import may fail in any way.
+        except Exception as e:
+            raise _refusal(entry, f'it cannot be loaded: {type(e).__name__}: {e}') from e
+        reason = reason_to_refuse(plugin)
+        if reason is not None:
+            raise _refusal(entry, reason)
+        try:
+            driver: VolumeDriver = plugin(self.context)
+        except exception.VolumeDriversError:
+            raise
+        except Exception as e:
+            raise _refusal(entry, f'it cannot be made: {type(e).__name__}: {e}') from e
+        return driver
+
+
+def reason_to_refuse(plugin: object) -> str | None:
+    """Return why a class is not a driver of this API; None: it is one.
+
+    It need not derive from VolumeDriver; it must be callable as one.
+    """
+    if not inspect.isclass(plugin):
+        return f'it is {plugin!r}, not a class'
+    reason = _version_reason(getattr(plugin, 'API_VERSION', None))
+    if reason is not None:
+        return reason
+    for name in _CONTRACT:
+        reason = _method_reason(plugin, name)
+        if reason is not None:
+            return reason
+    if inspect.isabstract(plugin):
+        missing = ', '.join(sorted(getattr(plugin, '__abstractmethods__', ())))
+        return f'it leaves {missing} abstract'
+    return None
+
+
+def _method_reason(plugin: type, name: str) -> str | None:
+    expected = inspect.signature(getattr(VolumeDriver, name))
+    method = getattr(plugin, name, None)
+    if method is None or getattr(method, '__isabstractmethod__', False):
+        return f'{name} is missing; expected {name}{_shown(expected)}'
+    try:
+        found = inspect.signature(method)
+    except (TypeError, ValueError):
+        return f'{name} is {method!r}; expected {name}{_shown(expected)}'
+    if not _callable_as(found, expected):
+        return f'its {name}{_shown(found)} does not fit {name}{_shown(expected)}'
+    return None
+
+
+def _version_reason(version: object) -> str | None:
+    ours = '.'.join(map(str, API_VERSION))
+    if version is None:
+        return f'it has no API_VERSION; this package has {ours}'
+    if not (
+        isinstance(version, tuple)
+        and len(version) == 2
+        and all(type(part) is int for part in version)
+    ):
+        return f'its API_VERSION is {version!r}; expected two numbers, such as {API_VERSION}'
+    theirs = '.'.join(map(str, version))
+    if version[0] != API_VERSION[0]:
+        return f'it was written for API {theirs}; this package has {ours}'
+    if version[1] > API_VERSION[1]:
+        return f'it needs API {theirs}; this package has {ours}: upgrade volumedrivers'
+    return None
+
+
+def _callable_as(found: inspect.Signature, expected: inspect.Signature) -> bool:
+    """Whether every call that fits expected fits found as well."""
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    # The first is self, whatever it is called.
+    wanted = list(expected.parameters.values())[1:]
+    given = list(found.parameters.values())[1:]
+    ordered = [parameter for parameter in wanted if parameter.kind in positional]
+    for parameter, theirs in zip(ordered, given, strict=False):
+        if theirs.name != parameter.name or (
+            theirs.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ):
+            return False
+    names = {parameter.name: parameter for parameter in given}
+    for parameter in wanted:
+        named = names.pop(parameter.name, None)
+        if named is None or named.kind in variable:
+            return False
+        if parameter.default is not inspect.Parameter.empty and (
+            named.default is inspect.Parameter.empty
+        ):
+            return False
+    return all(
+        extra.kind in variable or extra.default is not inspect.Parameter.empty
+        for extra in names.values()
+    )
+
+
+def _shown(signature: inspect.Signature) -> str:
+    """Names and defaults only; annotations hide what differs."""
+    return str(
+        signature.replace(
+            parameters=[
+                parameter.replace(annotation=inspect.Parameter.empty)
+                for parameter in signature.parameters.values()
+            ],
+            return_annotation=inspect.Signature.empty,
+        )
+    )
+
+
+def _refusal(entry: DriverEntry, reason: str) -> exception.PluginRefused:
+    return exception.PluginRefused(
+        name=entry.name, value=f'{entry.value} of {entry.distribution}', reason=reason
+    )
+
+
+def _find() -> 'dict[str, list[tuple[DriverEntry, importlib.metadata.EntryPoint]]]':
+    import importlib.metadata  # noqa: PLC0415 - a third of this module's import time
+
+    found: dict[str, list[tuple[DriverEntry, importlib.metadata.EntryPoint]]] = {}
+    seen: set[tuple[str, str, str]] = set()
+    for entry_point in importlib.metadata.entry_points(group=NAMESPACE):
+        dist = entry_point.dist
+        package = dist.name if dist is not None else 'unknown'
+        version = dist.version if dist is not None else ''
+        # An editable install may be on the path twice.
+        key = (entry_point.name, entry_point.value, package.lower())
+        if key in seen:
+            continue
+        seen.add(key)
+        entry = DriverEntry(entry_point.name, entry_point.value, f'{package} {version}'.strip())
+        found.setdefault(entry_point.name, []).append((entry, entry_point))
+    return found
