@@ -17,170 +17,85 @@ freezes; the caller's dictionary is never changed, and os-brick gets a copy of
 its own from ``to_connector``.
 """
 
-import dataclasses
-import typing
 from collections.abc import Mapping
+import copy
+import dataclasses
+import logging
+import re
+import typing
+
+from volumedrivers import connection_values as values
+from volumedrivers import exception
+from volumedrivers import mount_options
+from volumedrivers.connection_schema import SCHEMAS
+from volumedrivers.connection_values import Keys
+from volumedrivers.protocol_data import Chap
+from volumedrivers.protocol_data import FibreChannelData
+from volumedrivers.protocol_data import FrozenMapping
+from volumedrivers.protocol_data import HuaweiSdsData
+from volumedrivers.protocol_data import IscsiData
+from volumedrivers.protocol_data import IscsiTarget
+from volumedrivers.protocol_data import LightOSData
+from volumedrivers.protocol_data import LocalData
+from volumedrivers.protocol_data import Monitor
+from volumedrivers.protocol_data import NvmeData
+from volumedrivers.protocol_data import NvmePortal
+from volumedrivers.protocol_data import NvmeTarget
+from volumedrivers.protocol_data import Portal
+from volumedrivers.protocol_data import ProtocolData
+from volumedrivers.protocol_data import RbdData
+from volumedrivers.protocol_data import ScaleIOData
+from volumedrivers.protocol_data import Secret
+from volumedrivers.protocol_data import ShareData
+from volumedrivers.protocol_data import StorPoolData
+
+__all__ = [
+    'Chap',
+    'ConnectionInfo',
+    'FibreChannelData',
+    'FrozenMapping',
+    'HuaweiSdsData',
+    'IscsiData',
+    'IscsiTarget',
+    'LightOSData',
+    'LocalData',
+    'Monitor',
+    'NvmeData',
+    'NvmePortal',
+    'NvmeTarget',
+    'Portal',
+    'ProtocolData',
+    'RbdData',
+    'ScaleIOData',
+    'Secret',
+    'ShareData',
+    'StorPoolData',
+]
+
+LOG = logging.getLogger(__name__)
+
+_LIMIT = re.compile(r'(total|read|write)_(bytes|iops)_sec(_max(_length)?)?|size_iops_sec')
+_OPTION_KEYS = frozenset({'options', 'mount_options'})
 
 
-class Secret:
-    """A value that no log, exception, repr or JSON shows."""
+class _Sealed:
+    """Holds what Cinder sent, so that repr, asdict and JSON cannot show it."""
 
     __slots__ = ('_value',)
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: dict[str, typing.Any]) -> None:
         self._value = value
 
-    def reveal(self) -> str:
-        """Return the value itself; call it where it is handed over, not before."""
+    def open(self) -> dict[str, typing.Any]:
         return self._value
 
     def __repr__(self) -> str:
         return '***'
 
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return '***'
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
+        return isinstance(other, _Sealed) and self._value == other._value
 
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-
-@dataclasses.dataclass(frozen=True)
-class Portal:
-    """One address of a target; ``host`` without brackets, lower case."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
-
-
-@dataclasses.dataclass(frozen=True)
-class Chap:
-    """CHAP credentials."""
-
-    username: str
-    password: Secret
-
-
-@dataclasses.dataclass(frozen=True)
-class IscsiTarget:
-    """One way to an iSCSI or iSER logical unit."""
-
-    portal: Portal
-    iqn: str
-    lun: int
-
-
-@dataclasses.dataclass(frozen=True)
-class IscsiData:
-    targets: tuple[IscsiTarget, ...]
-    auth: Chap | None = None
-    discovery_auth: Chap | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class FibreChannelData:
-    wwpns: tuple[str, ...]           # 16 lower-case hexadecimal digits each
-    luns: tuple[int, ...]            # as many as wwpns
-    initiator_target_map: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class NvmePortal:
-    portal: Portal
-    transport: str                   # tcp, rdma or fc
-
-
-@dataclasses.dataclass(frozen=True)
-class NvmeTarget:
-    nqn: str
-    portals: tuple[NvmePortal, ...]
-    vol_uuid: str | None = None
-    nguid: str | None = None
-    ns_id: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class NvmeData:
-    targets: tuple[NvmeTarget, ...]  # more than one: a replicated volume
-    replica_count: int = 1
-    alias: str | None = None
-    host_nqn: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class LightOSData:
-    subsystem_nqn: str
-    uuid: str
-    portals: tuple[NvmePortal, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class ScaleIOData:
-    volume_name: str
-    scaleio_volume_id: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class StorPoolData:
-    volume: str
-    client_id: int
-
-
-@dataclasses.dataclass(frozen=True)
-class HuaweiSdsData:
-    volume_id: str
-
-
-@dataclasses.dataclass(frozen=True)
-class LocalData:
-    """A path that Cinder itself names: drivers local and gpfs."""
-
-    device_path: str
-
-
-@dataclasses.dataclass(frozen=True)
-class ShareData:
-    """A file on a share: nfs, smbfs, glusterfs, quobyte, vzstorage, scality."""
-
-    export: str                      # as Cinder gave it; a VZ password is cut out
-    name: str
-    format: str | None = None        # None: Cinder did not say
-    options: tuple[str, ...] = ()    # mount options, split; secrets are in ``secret_options``
-    secret_options: Secret | None = None
-    password: Secret | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class RbdData:
-    pool: str
-    namespace: str | None
-    image: str
-    monitors: tuple[Portal, ...]     # empty: ceph.conf of the host names them
-    auth_enabled: bool = False
-    auth_username: str | None = None
-    secret_uuid: str | None = None
-    secret_type: str | None = None
-    cluster_name: str | None = None
-    keyring: Secret | None = None
-
-    @property
-    def name(self) -> str:
-        """pool[/namespace]/image, as QEMU and libvirt write it."""
-        return '/'.join(part for part in (self.pool, self.namespace, self.image) if part)
-
-
-ProtocolData = (IscsiData | FibreChannelData | NvmeData | LightOSData | ScaleIOData |
-                StorPoolData | HuaweiSdsData | LocalData | ShareData | RbdData | None)
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,21 +108,21 @@ class ConnectionInfo:
 
     driver_volume_type: str
     data: ProtocolData
-    volume_id: str | None
+    volume_id: str | None  # data.volume_id, or the serial, as Nova has it
     serial: str | None
     multiattach: bool
     access_mode: typing.Literal['rw', 'ro'] | None
-    qos_specs: Mapping[str, str]
+    qos_specs: Mapping[str, str]  # unknown ones are kept
     discard: bool
     cacheable: bool
     encrypted: bool
-    logical_block_size: int | None   # bytes
+    logical_block_size: int | None  # bytes
     physical_block_size: int | None  # bytes
-    device_path: str | None          # where an earlier connect left it (Nova stores it)
+    device_path: str | None  # where an earlier connect left it (Nova stores it)
     multipath_id: str | None
     enforce_multipath: bool | None
-    unknown: Mapping[str, object]    # keys of data that no schema knows
-    _raw: Mapping[str, object]       # a private deep copy of what Cinder sent
+    unknown: Mapping[str, object]  # keys of data that no schema knows
+    _raw: _Sealed = dataclasses.field(repr=False, hash=False)
 
     @classmethod
     def parse(cls, raw: Mapping[str, object]) -> 'ConnectionInfo':
@@ -216,18 +131,206 @@ class ConnectionInfo:
         :param raw: ``{'driver_volume_type': str, 'data': {...}, ...}`` as
             Cinder's attachment or initialize_connection gives it
         :raises InvalidConnectionInfo: names the key, what was there (secrets
-            shown as ***) and what is expected
+            by their type and length only) and what is expected
+        :raises InvalidVolumeAccessMode: access_mode is neither rw nor ro
+        :raises PathOutsideShare: the name of a file leads out of its share
         """
-        raise NotImplementedError
+        copied = _copy(raw)
+        top = Keys(_type_of(copied), copied, where='')
+        driver_volume_type = top.required('driver_volume_type', values.text)
+        data = Keys(driver_volume_type, top.required('data', _data))
+        schema = SCHEMAS.get(driver_volume_type)
+        serial = top.optional('serial', values.identifier)
+        volume_id = data.optional('volume_id', values.identifier)
+        common: dict[str, typing.Any] = {
+            'driver_volume_type': driver_volume_type,
+            'serial': serial,
+            'volume_id': volume_id or serial,
+            'multiattach': top.optional('multiattach', values.boolean) or False,
+            'access_mode': _access_mode(data),
+            'qos_specs': _qos_specs(data),
+            'discard': _discard(data),
+            'cacheable': data.optional('cacheable', values.boolean) or False,
+            'encrypted': data.optional('encrypted', values.boolean) or False,
+            'logical_block_size': data.optional('logical_block_size', values.block_size),
+            'physical_block_size': data.optional('physical_block_size', values.block_size),
+            'device_path': data.optional('device_path', values.text),
+            'multipath_id': data.optional('multipath_id', values.text),
+            'enforce_multipath': data.optional('enforce_multipath', values.boolean),
+        }
+        typed = schema(data) if schema is not None else None
+        unknown = data.rest() if schema is not None else copied['data']
+        return cls(data=typed, unknown=_unknown(unknown), _raw=_Sealed(copied), **common)
 
     def to_connector(self) -> dict[str, object]:
         """Return a new copy of ``data`` for os-brick.
 
-        Portals are normalised, secrets revealed, everything else as Cinder
-        sent it; the receiver may change it.
+        Secrets revealed, everything as Cinder sent it, but for spellings
+        that os-brick would not recognise later: portals and WWNs.  The
+        receiver may change it.
         """
-        raise NotImplementedError
+        data: dict[str, object] = copy.deepcopy(self._raw.open()['data'])
+        if isinstance(self.data, IscsiData):
+            # iscsiadm lists sessions in this form, and os-brick's disconnect
+            # compares it letter by letter.
+            _respell(
+                data,
+                ('target_portal', 'target_portals'),
+                lambda portal: str(values.portal(portal)),
+            )
+        elif isinstance(self.data, FibreChannelData):
+            # os-brick makes the names of devices from them.
+            _respell(data, ('target_wwn', 'target_wwns'), _plain_wwn)
+        return data
 
     def to_dict(self) -> dict[str, object]:
         """Return the whole connection_info, JSON-able, secrets shown as ``***``."""
-        raise NotImplementedError
+        shown = _shown(self._raw.open())
+        if isinstance(self.data, ShareData) and self.data.password is not None:
+            shown['data']['export'] = f'{self.data.export}:***'
+        return typing.cast(dict[str, object], shown)
+
+    def secrets(self) -> frozenset[str]:
+        """Return every secret value, to take them out of what others print."""
+        found = set(_secrets(self._raw.open()))
+        if isinstance(self.data, ShareData) and self.data.password is not None:
+            found.add(self.data.password.reveal())
+        return frozenset(value for value in found if value)
+
+
+def _copy(raw: object) -> dict[str, typing.Any]:
+    if not isinstance(raw, Mapping):
+        raise exception.InvalidConnectionInfo(
+            driver_volume_type='?',
+            key='connection_info',
+            found=values.describe(raw, conceal=True),
+            expected='a mapping with driver_volume_type and data',
+        )
+    try:
+        return typing.cast(dict[str, typing.Any], values.plain_copy(raw))
+    except values.Unfit as unfit:
+        error = exception.InvalidConnectionInfo(
+            driver_volume_type=_type_of(raw),
+            key=unfit.where,
+            found=values.describe(unfit.value, conceal=True),
+            expected=unfit.expected,
+        )
+    raise error
+
+
+def _type_of(raw: Mapping[str, object]) -> str:
+    name = raw.get('driver_volume_type')
+    return values.shorten(name) if isinstance(name, str) and name else '?'
+
+
+def _data(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        # It could be the whole of it as JSON, passwords included.
+        raise values.Unfit('a mapping', conceal=True)
+    return value
+
+
+def _access_mode(data: Keys) -> str | None:
+    def check(value: object) -> str | None:
+        if value not in ('rw', 'ro', ''):
+            raise values.Unfit('rw or ro')
+        return str(value) or None
+
+    try:
+        return data.optional('access_mode', check)
+    except exception.InvalidConnectionInfo as error:
+        refused = exception.InvalidVolumeAccessMode(error.details)
+    raise refused
+
+
+def _discard(data: Keys) -> bool:
+    # Only true counts for Nova.  A guest that was started with anything else
+    # has no discard, so this is no reason to refuse it.
+    value = data.optional('discard', _as_it_is)
+    if value is not None and not isinstance(value, bool):
+        LOG.warning(
+            'data.discard is %s; expected true or false; treated as false', values.describe(value)
+        )
+    return value is True
+
+
+def _qos_specs(data: Keys) -> Mapping[str, str]:
+    specs = data.optional('qos_specs', _as_it_is)
+    if specs is None:
+        return FrozenMapping()
+    if not isinstance(specs, Mapping):
+        # Nova goes on without limits; an existing guest has to be taken over.
+        LOG.warning(
+            'data.qos_specs is %s; expected a mapping; treated as none', values.describe(specs)
+        )
+        return FrozenMapping()
+    keys = Keys(data.driver_volume_type, specs, 'data.qos_specs')
+    limits = {key: keys.optional(key, _limit if _LIMIT.fullmatch(key) else _spec) for key in specs}
+    return FrozenMapping({key: limit for key, limit in limits.items() if limit is not None})
+
+
+def _limit(value: object) -> str:
+    values.count(value)
+    return str(value)
+
+
+def _spec(value: object) -> str:
+    if not isinstance(value, str | int | float) or not values.is_printable(str(value)):
+        raise values.Unfit('a string or a number')
+    return str(value)
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _respell(
+    data: dict[str, typing.Any], keys: tuple[str, ...], spell: typing.Callable[[object], str]
+) -> None:
+    for key in keys:
+        value = data.get(key)
+        if isinstance(value, list | tuple):
+            data[key] = type(value)(spell(item) for item in value)
+        elif value is not None:
+            data[key] = spell(value)
+
+
+def _plain_wwn(value: object) -> str:
+    plain = values.wwn(value)
+    return str(value) if str(value).lower() == plain else plain
+
+
+def _unknown(data: Mapping[str, object]) -> FrozenMapping[object]:
+    return FrozenMapping(
+        {
+            key: Secret(str(value))
+            if key in _OPTION_KEYS and mount_options.secrets_in_options(value)
+            else value
+            for key, value in typing.cast(FrozenMapping[object], values.freeze(data)).items()
+        }
+    )
+
+
+def _shown(value: object, name: str = '', *, conceal: bool = False) -> typing.Any:
+    conceal = conceal or values.is_secret_name(name)
+    if isinstance(value, Mapping):
+        return {key: _shown(item, key, conceal=conceal) for key, item in value.items()}
+    if not conceal and name in _OPTION_KEYS:
+        return mount_options.mask_options(value)
+    if isinstance(value, list | tuple):
+        return [_shown(item, conceal=conceal) for item in value]
+    return '***' if conceal and value is not None and not isinstance(value, bool) else value
+
+
+def _secrets(value: object, name: str = '', *, conceal: bool = False) -> typing.Iterator[str]:
+    conceal = conceal or values.is_secret_name(name)
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _secrets(item, key, conceal=conceal)
+    elif not conceal and name in _OPTION_KEYS:
+        yield from mount_options.secrets_in_options(value)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _secrets(item, conceal=conceal)
+    elif conceal and value is not None and not isinstance(value, bool):
+        yield str(value)
