@@ -12,8 +12,32 @@
 
 """Shares mounted on this host, and who uses them."""
 
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import dataclasses
+import errno
+import fnmatch
+import os
+import re
+import time
 import typing
+
+from oslo_concurrency import lockutils
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from volumedrivers import exception
+from volumedrivers.host import deadline
+from volumedrivers.host import mount_table
+from volumedrivers.host import share_users
+
+LOG = logging.getLogger(__name__)
+
+# The claim of a mount that was begun and not yet seen in the mount table.
+BEGUN = 'begun'
+# What a mount answers whose client has died or whose server forgot it.
+_DEAD = frozenset((errno.ENOTCONN, errno.ESTALE, errno.ECONNABORTED, errno.EHOSTDOWN))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +49,8 @@ class Share:
     :ivar mounted_fstypes: what the kernel may call it: nfs4, fuse.glusterfs ...
     :ivar options: mount options, not secret
     :ivar credentials: secret mount options; they never reach an argument list
+    :ivar mounted_sources: what the kernel may call the source where that is
+        not ``source``; patterns of fnmatch
     """
 
     source: str
@@ -33,10 +59,16 @@ class Share:
     mounted_fstypes: tuple[str, ...]
     options: tuple[str, ...] = ()
     credentials: typing.Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    mounted_sources: tuple[str, ...] = ()
 
 
 class ShareUsers(typing.Protocol):
-    """Where the users of a mount are counted; a later one keeps them on disk."""
+    """Where the users of a mount are counted; a later one keeps them on disk.
+
+    A claim says that this package mounted what is there.  Its mark is the
+    kernel's number of the mount, or ``begun``; what carries no claim was
+    mounted by somebody else and is theirs to unmount.
+    """
 
     def add(self, mount_point: str, attachment: str) -> None: ...
 
@@ -44,32 +76,385 @@ class ShareUsers(typing.Protocol):
 
     def users(self, mount_point: str) -> frozenset[str]: ...
 
+    def claim(self, mount_point: str, mark: str) -> None: ...
+
+    def claimed(self, mount_point: str) -> str | None: ...
+
+    def unclaim(self, mount_point: str) -> None: ...
+
+
+class Mounter(typing.Protocol):
+    """What needs root; the module volumedrivers.privsep.mount."""
+
+    def mount(
+        self,
+        fstype: str,
+        source: str,
+        mount_point: str,
+        options: typing.Sequence[str] = (),
+        credentials: typing.Mapping[str, str] | None = None,
+        *,
+        timeout: float = 60,
+    ) -> None: ...
+
+    def unmount(self, mount_point: str, lazy: bool = False, *, timeout: float = 60) -> None: ...
+
+    def make_mount_point(self, path: str) -> None: ...
+
+    def remove_mount_point(self, path: str) -> None: ...
+
 
 class ShareMounts:
     """One mount service for all file drivers.
 
-    Every call has a deadline, also against a server that hangs.
+    Every call has a deadline, also against a server that hangs: option
+    mount_timeout.  Processes that use the same state and lock directories
+    agree on who mounts and who unmounts.
     """
 
-    def acquire(self, share: Share, attachment: str) -> None:
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        users: ShareUsers | None = None,
+        mounter: Mounter | None = None,
+    ) -> None:
+        """Nothing is read or mounted yet.
+
+        :param users: default: files below ``state_path``/share-users
+        :param mounter: default: volumedrivers.privsep.mount
+        """
+        self.conf = conf
+        self._users = users
+        self._mounter = mounter
+
+    def acquire(
+        self, share: Share, attachment: str, *, mount: Callable[[], None] | None = None
+    ) -> bool:
         """Mount the share unless it is mounted, and count the user.
 
-        :raises WrongMount: something else is mounted there
-        :raises MountFailed, DeadlineExceeded
-        """
-        raise NotImplementedError
+        A mount of the right source that somebody else made is used, and
+        never unmounted by ``release``.
 
-    def release(self, share: Share, attachment: str) -> bool:
+        :param mount: mounts the share unless it is mounted, where mount(8)
+            does not; called in any case, with the mount point's lock held
+        :returns: True if the attachment was not counted before
+        :raises WrongMount: something else is mounted there
+        :raises MountFailed, DeadlineExceeded: the attachment is not counted
+        """
+        place = share.mount_point
+        with self._locked(share):
+            new = attachment not in self.users.users(place)
+            # Written down first: whoever comes later must not unmount.
+            self.users.add(place, attachment)
+            try:
+                self._ensure_mounted(share, mount)
+            except BaseException:
+                if new:
+                    self.users.remove(place, attachment)
+                raise
+        return new
+
+    def release(self, share: Share, attachment: str, *, force: bool = False) -> bool:
         """Forget the user; unmount and remove the directory after the last one.
 
+        :param force: if it cannot be unmounted in time, detach the mount
+            from the directory tree and let the kernel end it when it can
         :returns: True while somebody still uses it
         :raises MountFailed, DeadlineExceeded: it is still counted as mounted
         """
-        raise NotImplementedError
+        place = share.mount_point
+        with self._locked(share):
+            if self.users.users(place) - {attachment}:
+                self.users.remove(place, attachment)
+                return True
+            if self.users.claimed(place) is not None:
+                self._undo(share, force=force)
+            self.users.remove(place, attachment)
+        return False
 
-    def resolve(self, share: Share, name: str) -> str:
+    def resolve(self, share: Share, name: str, *, volume_id: str | None = None) -> str:
         """Return the path of a file on a mounted share.
 
+        The path is the plain ``<mount point>/<name>``; what it leads to was
+        looked at.
+
+        :param volume_id: for the message only
         :raises PathOutsideShare: the name, or a symlink, leads out of the mount
+        :raises VolumeDeviceNotFound: there is no such file
+        :raises MountFailed, DeadlineExceeded: the share does not answer
         """
-        raise NotImplementedError
+        place = share.mount_point
+        path = os.path.join(place, name)
+        parts = name.split('/')
+        if not name or name.startswith('/') or '..' in parts or '\0' in name:
+            raise exception.PathOutsideShare(name=name, mount_point=place, resolved=path)
+
+        def look() -> tuple[str, str]:
+            root = os.path.realpath(place, strict=True)
+            try:
+                return root, os.path.realpath(path, strict=True)
+            except FileNotFoundError as error:
+                raise exception.VolumeDeviceNotFound(
+                    volume_id=volume_id, reason=f'{share.source} has no file {name}'
+                ) from error
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                return root, '/a loop of symbolic links'
+
+        root, resolved = self._ask(share, look)
+        if os.path.commonpath((root, resolved)) != root or resolved == root:
+            raise exception.PathOutsideShare(name=name, mount_point=place, resolved=resolved)
+        return path
+
+    def locate(self, share: Share, path: str, *, volume_id: str | None = None) -> str:
+        """Return a path that somebody else computed, if it is on the share.
+
+        :raises PathOutsideShare, VolumeDeviceNotFound, MountFailed,
+            DeadlineExceeded: as resolve
+        """
+        inside = share.mount_point.rstrip('/') + '/'
+        if not path.startswith(inside):
+            raise exception.PathOutsideShare(
+                name=path, mount_point=share.mount_point, resolved=path
+            )
+        return self.resolve(share, path.removeprefix(inside), volume_id=volume_id)
+
+    @property
+    def users(self) -> ShareUsers:
+        """Who uses which mount point."""
+        if self._users is None:
+            state = self.conf.volumedrivers.state_path
+            self._users = share_users.DirectoryUsers(os.path.join(state, 'share-users'))
+        return self._users
+
+    @property
+    def seconds(self) -> float:
+        """How long one step on a share may take."""
+        return float(self.conf.volumedrivers.mount_timeout)
+
+    @property
+    def _root(self) -> Mounter:
+        if self._mounter is None:
+            from volumedrivers.privsep import mount  # noqa: PLC0415 - slow, and needs set-up
+
+            self._mounter = mount
+        return self._mounter
+
+    def _ensure_mounted(self, share: Share, mount: Callable[[], None] | None) -> None:
+        place = share.mount_point
+        found = mount_table.find(place)
+        if found is not None:
+            _check(found, share)
+            if self.users.claimed(place) == BEGUN:
+                # Somebody was interrupted between mounting and noting it.
+                self.users.claim(place, str(found.mount_id))
+            if self._answers(share):
+                if mount is not None:
+                    self._call(share, 'mount', mount)
+                return
+            self._drop_dead(share, found)
+        self.users.claim(place, BEGUN)
+        try:
+            self._call(share, 'mount', lambda: self._root.make_mount_point(place))
+            self._call(share, 'mount', mount or self._mount_with_helper(share))
+        except exception.VolumeDriversError as error:
+            # Somebody else may have mounted it in the meantime.
+            if not self._mounted_rightly(share):
+                self._undo_failed(share, error)
+                raise
+        try:
+            found = mount_table.find(place)
+            if found is None:
+                raise exception.MountFailed(
+                    source=share.source,
+                    mount_point=place,
+                    reason='the mount helper reports success, but nothing is mounted',
+                )
+            _check(found, share)
+        except exception.VolumeDriversError as error:
+            self._undo_failed(share, error)
+            raise
+        self.users.claim(place, str(found.mount_id))
+
+    def _mount_with_helper(self, share: Share) -> Callable[[], None]:
+        def mount() -> None:
+            self._root.mount(
+                share.fstype,
+                share.source,
+                share.mount_point,
+                share.options,
+                share.credentials,
+                timeout=self.seconds,
+            )
+
+        return mount
+
+    def _mounted_rightly(self, share: Share) -> bool:
+        found = mount_table.find(share.mount_point)
+        return found is not None and _matches(found, share)
+
+    def _answers(self, share: Share) -> bool:
+        """Tell whether a mount works; False: it is dead for good."""
+        try:
+            self._ask(share, lambda: os.stat(share.mount_point))
+        except exception.MountFailed as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _DEAD:
+                return False
+            raise
+        return True
+
+    def _drop_dead(self, share: Share, found: mount_table.Mount) -> None:
+        """Take away a mount whose client has died, so that it is mounted anew."""
+        place = share.mount_point
+        if self.users.claimed(place) != str(found.mount_id):
+            raise exception.MountFailed(
+                source=share.source,
+                mount_point=place,
+                reason='it is dead, and was mounted by somebody else; unmount it',
+            )
+        LOG.warning('The mount of %s at %s is dead; mounting it anew', share.source, place)
+        self._call(
+            share, 'unmount', lambda: self._root.unmount(place, lazy=True, timeout=self.seconds)
+        )
+
+    def _undo_failed(self, share: Share, error: exception.VolumeDriversError) -> None:
+        """Take back what a failed mount left; the first error stays the one raised."""
+        late = isinstance(error, exception.DeadlineExceeded)
+        if late and mount_table.find(share.mount_point) is None:
+            # It may still come about; the claim says whose it is then.
+            return
+        try:
+            self._undo(share, force=True)
+        except exception.VolumeDriversError as second:
+            # The claim stays, so that a later call finishes this.
+            error.add_note(f'and taking it back failed: {second}')
+
+    def _undo(self, share: Share, *, force: bool) -> None:
+        """Unmount what is claimed, and forget the claim; nothing else is touched."""
+        place = share.mount_point
+        claim = self.users.claimed(place)
+        found = mount_table.find(place)
+        ours = found is not None and (claim in (BEGUN, str(found.mount_id)))
+        if found is not None and not ours:
+            LOG.warning(
+                '%s holds mount %s of %s, which was not made here; it stays',
+                place,
+                found.mount_id,
+                found.source,
+            )
+        else:
+            if found is not None:
+                self._unmount(share, force=force)
+            self._call(share, 'unmount', lambda: self._root.remove_mount_point(place))
+        self.users.unclaim(place)
+
+    def _unmount(self, share: Share, *, force: bool) -> None:
+        place = share.mount_point
+        end = time.monotonic() + self.seconds
+        pause = 0.05
+        while True:
+            try:
+                self._call(
+                    share, 'unmount', lambda: self._root.unmount(place, timeout=self.seconds)
+                )
+                return
+            except (exception.MountFailed, exception.Busy, exception.DeadlineExceeded) as error:
+                if mount_table.find(place) is None:
+                    return
+                over = time.monotonic() + pause > end
+                if (over or not _busy(error)) and not force:
+                    raise
+                if over or not _busy(error):
+                    break
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+        self._call(
+            share, 'unmount', lambda: self._root.unmount(place, lazy=True, timeout=self.seconds)
+        )
+
+    def _call(self, share: Share, verb: str, function: Callable[[], None]) -> None:
+        what = f'{verb} of {share.source} at {share.mount_point}'
+        # The privileged function has the same deadline and the better message.
+        deadline.call(function, what=what, seconds=self.seconds + 2)
+
+    def _ask(self, share: Share, function: Callable[[], typing.Any]) -> typing.Any:
+        try:
+            return deadline.call(
+                function, what=f'{share.source} at {share.mount_point}', seconds=self.seconds
+            )
+        except OSError as error:
+            raise exception.MountFailed(
+                source=share.source, mount_point=share.mount_point, reason=str(error)
+            ) from error
+
+    @contextlib.contextmanager
+    def _locked(self, share: Share) -> Iterator[None]:
+        """Hold the mount point's lock, against threads and other processes."""
+        options = self.conf.volumedrivers
+        path = options.lock_path or os.path.join(options.state_path, 'lock')
+        name = 'mount-' + share.mount_point.strip('/')
+        end = time.monotonic() + self.seconds
+        threads = typing.cast('typing.Any', lockutils.internal_lock(name))
+        if not threads.acquire(timeout=self.seconds):
+            raise self._lock_is_held(share)
+        try:
+            processes = lockutils.external_lock(name, 'volumedrivers-', path)
+            try:
+                held = processes.acquire(timeout=max(0.1, end - time.monotonic()))
+            except OSError as error:
+                raise exception.InvalidOption(
+                    option='[volumedrivers] lock_path',
+                    found=f'unusable ({error})',
+                    expected='a directory this process may write',
+                ) from error
+            if not held:
+                raise self._lock_is_held(share)
+            try:
+                yield
+            finally:
+                processes.release()
+        finally:
+            threads.release()
+
+    def _lock_is_held(self, share: Share) -> exception.DeadlineExceeded:
+        return exception.DeadlineExceeded(
+            what=f'somebody else who mounts or unmounts {share.mount_point}',
+            seconds=self.seconds,
+        )
+
+
+def _check(found: mount_table.Mount, share: Share) -> None:
+    if not _matches(found, share):
+        raise exception.WrongMount(
+            mount_point=share.mount_point,
+            found=f'{found.source} ({found.fstype})',
+            expected=f'{share.source} ({" or ".join(share.mounted_fstypes)})',
+        )
+
+
+def _matches(found: mount_table.Mount, share: Share) -> bool:
+    if found.fstype not in share.mounted_fstypes:
+        return False
+    if found.fstype.startswith('fuse') and found.root != '/':
+        # Some directory of the share, bound here.
+        return False
+    if share.mounted_sources:
+        return any(fnmatch.fnmatchcase(found.source, one) for one in share.mounted_sources)
+    return _plain(found.source) == _plain(share.source)
+
+
+def _plain(source: str) -> str:
+    """Return a source as all helpers would write it.
+
+    They differ in a slash at the end and in slashes that are doubled; an SMB
+    share may be written with backslashes.
+    """
+    source = source.replace('\\', '/')
+    start = '//' if source.startswith('//') else ''
+    return start + re.sub('/+', '/', source[len(start) :]).rstrip('/')
+
+
+def _busy(error: exception.VolumeDriversError) -> bool:
+    return isinstance(error, exception.Busy) or 'busy' in str(error)
