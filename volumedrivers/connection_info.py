@@ -24,9 +24,9 @@ import logging
 import re
 import typing
 
+from volumedrivers import connection_tree
 from volumedrivers import connection_values as values
 from volumedrivers import exception
-from volumedrivers import mount_options
 from volumedrivers.connection_schema import SCHEMAS
 from volumedrivers.connection_values import Keys
 from volumedrivers.protocol_data import Chap
@@ -75,7 +75,6 @@ __all__ = [
 LOG = logging.getLogger(__name__)
 
 _LIMIT = re.compile(r'(total|read|write)_(bytes|iops)_sec(_max(_length)?)?|size_iops_sec')
-_OPTION_KEYS = frozenset({'options', 'mount_options'})
 
 
 class _Sealed:
@@ -159,8 +158,13 @@ class ConnectionInfo:
             'enforce_multipath': data.optional('enforce_multipath', values.boolean),
         }
         typed = schema(data) if schema is not None else None
-        unknown = data.rest() if schema is not None else copied['data']
-        return cls(data=typed, unknown=_unknown(unknown), _raw=_Sealed(copied), **common)
+        unknown = connection_tree.freeze(data.rest() if schema is not None else copied['data'])
+        return cls(
+            data=typed,
+            unknown=typing.cast(FrozenMapping[object], unknown),
+            _raw=_Sealed(copied),
+            **common,
+        )
 
     def to_connector(self) -> dict[str, object]:
         """Return a new copy of ``data`` for os-brick.
@@ -185,14 +189,14 @@ class ConnectionInfo:
 
     def to_dict(self) -> dict[str, object]:
         """Return the whole connection_info, JSON-able, secrets shown as ``***``."""
-        shown = _shown(self._raw.open())
+        shown = connection_tree.shown(self._raw.open())
         if isinstance(self.data, ShareData) and self.data.password is not None:
             shown['data']['export'] = f'{self.data.export}:***'
         return typing.cast(dict[str, object], shown)
 
     def secrets(self) -> frozenset[str]:
         """Return every secret value, to take them out of what others print."""
-        found = set(_secrets(self._raw.open()))
+        found = set(connection_tree.secrets(self._raw.open()))
         if isinstance(self.data, ShareData) and self.data.password is not None:
             found.add(self.data.password.reveal())
         return frozenset(value for value in found if value)
@@ -207,7 +211,7 @@ def _copy(raw: object) -> dict[str, typing.Any]:
             expected='a mapping with driver_volume_type and data',
         )
     try:
-        return typing.cast(dict[str, typing.Any], values.plain_copy(raw))
+        return typing.cast(dict[str, typing.Any], connection_tree.plain_copy(raw))
     except values.Unfit as unfit:
         error = exception.InvalidConnectionInfo(
             driver_volume_type=_type_of(raw),
@@ -298,39 +302,3 @@ def _respell(
 def _plain_wwn(value: object) -> str:
     plain = values.wwn(value)
     return str(value) if str(value).lower() == plain else plain
-
-
-def _unknown(data: Mapping[str, object]) -> FrozenMapping[object]:
-    return FrozenMapping(
-        {
-            key: Secret(str(value))
-            if key in _OPTION_KEYS and mount_options.secrets_in_options(value)
-            else value
-            for key, value in typing.cast(FrozenMapping[object], values.freeze(data)).items()
-        }
-    )
-
-
-def _shown(value: object, name: str = '', *, conceal: bool = False) -> typing.Any:
-    conceal = conceal or values.is_secret_name(name)
-    if isinstance(value, Mapping):
-        return {key: _shown(item, key, conceal=conceal) for key, item in value.items()}
-    if not conceal and name in _OPTION_KEYS:
-        return mount_options.mask_options(value)
-    if isinstance(value, list | tuple):
-        return [_shown(item, conceal=conceal) for item in value]
-    return '***' if conceal and value is not None and not isinstance(value, bool) else value
-
-
-def _secrets(value: object, name: str = '', *, conceal: bool = False) -> typing.Iterator[str]:
-    conceal = conceal or values.is_secret_name(name)
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _secrets(item, key, conceal=conceal)
-    elif not conceal and name in _OPTION_KEYS:
-        yield from mount_options.secrets_in_options(value)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _secrets(item, conceal=conceal)
-    elif conceal and value is not None and not isinstance(value, bool):
-        yield str(value)

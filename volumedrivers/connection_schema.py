@@ -244,25 +244,27 @@ def local(keys: Keys) -> LocalData:
 
 def share(keys: Keys) -> ShareData:
     """A file on a share."""
-    options = keys.optional('options', mount_options.split_options)
+    options = keys.optional('options', mount_options.split_options) or mount_options.Options()
     keys.known('mount_point_base', 'sofs_path')
     return ShareData(
         export=keys.required('export', _export),
         name=_share_file(keys),
         format=keys.optional('format', values.image_format),
-        options=options.public if options else (),
-        secret_options=options.secret_options() if options else None,
+        options=options.public,
+        secret_options=options.secret_options(),
     )
 
 
 def vzstorage(keys: Keys) -> ShareData:
     """A file in a Virtuozzo cluster; the password of the cluster is in its export."""
     export, password = keys.required('export', mount_options.split_cluster)
+    options = keys.optional('options', mount_options.split_words) or mount_options.Options()
     return ShareData(
         export=export,
         name=_share_file(keys),
         format=keys.optional('format', values.image_format),
-        options=keys.optional('options', mount_options.command_words) or (),
+        options=options.public,
+        secret_options=options.secret_options(),
         password=password,
     )
 

@@ -20,7 +20,6 @@ the error, and remembers which keys somebody knows.
 from collections.abc import Callable
 from collections.abc import Mapping
 import ipaddress
-import math
 import re
 import typing
 import unicodedata
@@ -37,7 +36,6 @@ Check = Callable[[object], T]
 
 ABSENT: typing.Final = object()  # what is found where there is no key
 
-_DEPTH = 32  # deeper nesting is no connection_info
 _SECRET_NAME = re.compile(
     r'password|passwd|secret|token|passphrase|keyring|credential|private_?key|api_?key', re.I
 )
@@ -75,7 +73,8 @@ def is_secret_name(key: str) -> bool:
 
 
 def shorten(text: str, limit: int = 60) -> str:
-    """Cut a text for a message."""
+    """Cut a text for a message, on one line and in characters that can be shown."""
+    text = text if is_printable(text) else ascii(text)[1:-1]
     return text if len(text) <= limit else f'{text[:limit]}...'
 
 
@@ -486,56 +485,3 @@ def fc_port(value: object) -> int:
     if value is not None and not isinstance(value, str | int):
         raise Unfit('nothing')
     return 0
-
-
-# Whole trees
-
-
-def plain_copy(value: object, where: str = '', depth: int = 0) -> object:
-    """Copy what JSON can hold; raises Unfit for anything else.
-
-    os-brick and the journal get copies of this copy, so that nothing that was
-    handed in is shared with anybody.
-    """
-    if depth > _DEPTH:
-        raise Unfit(f'at most {_DEPTH} levels', where=where, value=value)
-    if isinstance(value, Mapping):
-        result = {}
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise Unfit(
-                    'a string as key', where=f'{where}[{shorten(describe(key))}]', value=key
-                )
-            result[key] = plain_copy(
-                item, f'{where}.{shorten(key)}' if where else shorten(key), depth + 1
-            )
-        return result
-    if isinstance(value, list | tuple):
-        items = [
-            plain_copy(item, f'{where}[{index}]', depth + 1) for index, item in enumerate(value)
-        ]
-        return items if isinstance(value, list) else tuple(items)
-    if (
-        value is None
-        or isinstance(value, bool | str)
-        or (isinstance(value, int) and abs(value) < 2**64)
-        or (isinstance(value, float) and math.isfinite(value))
-    ):
-        return value
-    raise Unfit('a value that JSON has', where=where, value=value)
-
-
-def freeze(value: object, *, conceal: bool = False) -> object:
-    """Freeze a tree from plain_copy; what is secret by its name is wrapped."""
-    if isinstance(value, Mapping):
-        return FrozenMapping(
-            {
-                key: freeze(item, conceal=conceal or is_secret_name(key))
-                for key, item in value.items()
-            }
-        )
-    if isinstance(value, list | tuple):
-        return tuple(freeze(item, conceal=conceal) for item in value)
-    if conceal and value is not None and not isinstance(value, bool):
-        return Secret(str(value))
-    return value

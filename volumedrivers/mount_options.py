@@ -20,8 +20,10 @@ from volumedrivers.connection_values import is_printable
 from volumedrivers.connection_values import is_secret_name
 from volumedrivers.protocol_data import Secret
 
-# A value ends at a comma, as mount(8) and mount.cifs see it.
-_OPTION = re.compile(r'(?P<lead>(?:^|[\s,])(?:-o)?)(?P<name>[^\s,=-][^\s,=]*)=(?P<value>[^,]*)')
+# A value ends at a comma, as mount(8) and mount.cifs see it, or at the next -o.
+_OPTION = re.compile(
+    r'(?P<lead>(?:^|[\s,])(?:-o)?)(?P<name>[^\s,=-][^\s,=]*)=(?P<value>(?:(?!\s+-o)[^,])*)'
+)
 _CLUSTER = re.compile(r'(?:(?P<mds>[^\s/]+):/)?(?P<cluster>[A-Za-z0-9_-]+)(?::(?P<password>\S+))?')
 _SECRET_OPTIONS = frozenset({'pass', 'password2', 'key'})
 _FILE_OPTIONS = frozenset({'credentials', 'cred', 'secretfile'})
@@ -30,8 +32,8 @@ _FILE_OPTIONS = frozenset({'credentials', 'cred', 'secretfile'})
 class Options(typing.NamedTuple):
     """Mount options without ``-o``; secret ones apart."""
 
-    public: tuple[str, ...]
-    secret: tuple[str, ...]
+    public: tuple[str, ...] = ()
+    secret: tuple[str, ...] = ()
 
     def secret_options(self) -> Secret | None:
         """Return the secret options joined by commas, as ShareData holds them."""
@@ -41,52 +43,39 @@ class Options(typing.NamedTuple):
 def split_options(value: object) -> Options:
     """Split ``-o a,b -o c``, or a list of such.
 
-    Any other flag of mount(8) is refused: it could name another device, or
-    another type.
+    Anything else on the command line of mount(8) is refused: it could name
+    another device, another directory or another type.
     """
-    public: list[str] = []
-    secret: list[str] = []
-    after_flag = False
+    groups: list[str] = []
     for item in _items(value):
-        # In a list an item is an option already; in a string spaces separate.
-        words = item.split() if isinstance(value, str) or item.startswith('-o') else [item]
-        for word in words:
-            if word == '-o':
-                after_flag = True
-                continue
-            if not after_flag and word.startswith('-') and not word.startswith('-o'):
+        words = iter(item.split() if isinstance(value, str) or item.startswith('-') else [item])
+        for position, word in enumerate(words):
+            if word.startswith('-o'):
+                groups.append(word[2:] or next(words, ''))
+            elif position == 0 and not word.startswith('-') and not list(words):
+                groups.append(word)
+            else:
                 raise Unfit('mount options as in "-o a,b"', conceal=True)
-            after_flag = False
-            for option in word.removeprefix('-o').split(','):
-                if option:
-                    (secret if _is_secret(option) else public).append(option)
-    return Options(tuple(public), tuple(secret))
+    return _sort(option for group in groups for option in group.split(',') if option)
 
 
-def command_words(value: object) -> tuple[str, ...]:
+def split_words(value: object) -> Options:
     """Split the words of a vstorage-mount command line; they are not looked at."""
-    return tuple(word for item in _items(value) for word in item.split())
+    return _sort(word for item in _items(value) for word in item.split())
 
 
-def mask_options(value: object) -> object:
-    """Return options, in the form they have, with ``***`` for what is secret."""
-    if isinstance(value, str):
-        return _OPTION.sub(_mask, value)
-    if isinstance(value, list | tuple):
-        return [mask_options(item) for item in value]
-    return value
+def mask(options: str) -> str:
+    """Return options as they are written, with ``***`` for what is secret."""
+    return _OPTION.sub(
+        lambda match: f'{match["lead"]}{match["name"]}=***' if _is_secret(match) else match[0],
+        options,
+    )
 
 
-def secrets_in_options(value: object) -> frozenset[str]:
+def secrets(options: str) -> frozenset[str]:
     """Return the secret values in options."""
-    if isinstance(value, list | tuple):
-        return frozenset().union(*(secrets_in_options(item) for item in value))
-    if not isinstance(value, str):
-        return frozenset()
     return frozenset(
-        match['value']
-        for match in _OPTION.finditer(value)
-        if _is_secret(f'{match["name"]}={match["value"]}')
+        match['value'].strip() for match in _OPTION.finditer(options) if _is_secret(match)
     )
 
 
@@ -122,10 +111,17 @@ def _items(value: object) -> list[str]:
     return list(items)
 
 
-def _is_secret(option: str) -> bool:
-    name, _, value = option.partition('=')
-    name = name.lower()
-    if name in _FILE_OPTIONS or not value:
+def _sort(options: typing.Iterable[str]) -> Options:
+    public: list[str] = []
+    secret: list[str] = []
+    for option in options:
+        (secret if secrets(option) else public).append(option)
+    return Options(tuple(public), tuple(secret))
+
+
+def _is_secret(option: re.Match[str]) -> bool:
+    name, value = option['name'].lower(), option['value']
+    if name in _FILE_OPTIONS or not value.strip():
         return False
     # mount.cifs also takes user=name%password.
     return (
@@ -133,9 +129,3 @@ def _is_secret(option: str) -> bool:
         or is_secret_name(name)
         or (name in ('user', 'username') and '%' in value)
     )
-
-
-def _mask(match: re.Match[str]) -> str:
-    if not _is_secret(f'{match["name"]}={match["value"]}'):
-        return match[0]
-    return f'{match["lead"]}{match["name"]}=***'
