@@ -32,6 +32,7 @@ command line follows from it::
     |   |-- NotSetUp
     |   |-- PrivilegedCallRefused
     |   |-- MultipathNotRunning
+    |   |-- SecretsNotSupported
     |   `-- ToolMissing
     |-- DataAtRisk                     4  refused; a person has to look
     |   |-- IdentityMismatch
@@ -273,6 +274,15 @@ class MultipathNotRunning(MisconfiguredHost):
         'volume_enforce_multipath is set and multipathd does not '
         'answer; start it ("systemctl start multipathd") or unset the option'
     )
+
+
+class SecretsNotSupported(MisconfiguredHost):
+    """The hypervisor at this URI can hold no secrets."""
+
+    template = ('libvirt at {uri} cannot hold secrets: {reason}; use a libvirtd '
+                '(qemu:///system) for encrypted volumes, CHAP and cephx')
+    uri: str
+    reason: str
 
 
 class ToolMissing(MisconfiguredHost):

@@ -12,60 +12,337 @@
 
 """One domain: attach, detach and resize its disks, and wait for the guest."""
 
+import itertools
+import typing
+
+import libvirt
+from oslo_log import log as logging
+
+from volumedrivers import exception
+from volumedrivers.libvirt import errors
+from volumedrivers.libvirt import guest_definition
+from volumedrivers.libvirt import target_names
 from volumedrivers.libvirt.disk import Disk
+from volumedrivers.libvirt.disk import IOTune
+from volumedrivers.libvirt.guest_detach import Detachment
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.libvirt.hypervisor import Hypervisor
+
+LOG = logging.getLogger(__name__)
+
+# setBlockIoTune leaves a kind of limit alone when nothing of it is given; so
+# these are always given, and what is not limited is 0.
+_LIMITS = tuple(
+    f'{what}_{unit}_sec' for unit in ('bytes', 'iops') for what in ('total', 'read', 'write')
+)
 
 
 class Guest:
-    """A libvirt domain.
+    """A libvirt domain; made by Hypervisor.guest.
 
     Live and persistent definition are both kept right: what is running is
-    changed live, what is defined is changed for the next start.
+    changed live, what is defined is changed for the next start.  Shared by
+    threads like the Hypervisor it is from; survives a restart of libvirt.
     """
+
+    def __init__(self, hypervisor: 'Hypervisor', name: str, uuid: str) -> None:
+        self.hypervisor = hypervisor
+        self._name = name
+        self._uuid = uuid
+
+    def __repr__(self) -> str:
+        return f'Guest({self._name!r}, {self._uuid!r})'
 
     @property
     def name(self) -> str:
-        raise NotImplementedError
+        """The domain's name when it was looked up."""
+        return self._name
 
     @property
     def uuid(self) -> str:
-        raise NotImplementedError
+        """The domain's UUID."""
+        return self._uuid
+
+    def is_running(self) -> bool:
+        """Ask whether there is a QEMU process, paused or not.
+
+        :raises HypervisorUnavailable, GuestNotFound
+        """
+        return bool(self._ask('ask for the state of', lambda domain: domain.isActive()))
 
     def disks(self, *, persistent: bool = False) -> tuple[Disk, ...]:
         """The disks of the live definition (or the persistent one).
 
+        A domain that does not run has only the persistent one, a transient
+        domain only the live one; asked for the other, that is the answer.
+
         :raises HypervisorUnavailable, HypervisorError: libvirt could not say;
             never an empty answer instead
         """
-        raise NotImplementedError
+        definitions = self._definitions()
+        live, defined = definitions.live, definitions.persistent
+        wanted = (defined or live) if persistent else (live or defined)
+        return () if wanted is None else tuple(Disk.parse(disk.element) for disk in wanted.disks)
 
     def free_target(self, bus: str, *, prefix: str | None = None) -> str:
-        """Return the first target name of the bus that no disk has (vdb, sdaa)."""
-        raise NotImplementedError
+        """Return the first target name of the bus that no disk has (vdb, sdaa).
+
+        Names of both definitions are taken.
+
+        :raises InvalidDiskInfo: no disk can be on that bus
+        :raises HypervisorUnavailable, HypervisorError
+        """
+        taken = self._definitions().targets()
+        if prefix is None:
+            return target_names.first_free_name(bus, taken)
+        # Any name will do for its letters.
+        skip = len(target_names.prefix('virtio'))
+        names = (prefix + target_names.name_of('virtio', i)[skip:] for i in itertools.count())
+        return next(name for name in names if name not in taken)
+
+    def next_scsi_unit(self) -> int:
+        """Return the first free unit of SCSI controller 0.
+
+        :raises InvalidDiskInfo: the controller is full
+        :raises HypervisorUnavailable, HypervisorError
+        """
+        definitions = self._definitions()
+        return target_names.first_free_unit(
+            definitions.scsi_units(), model=definitions.scsi_model()
+        )
 
     def attach_disk(self, disk: Disk) -> None:
         """Attach, live and persistently as the domain's state asks.
 
-        :raises AttachRefused, HypervisorUnavailable
-        """
-        raise NotImplementedError
+        The same disk (its alias or its target, and the same source) that is
+        there already is success, and is completed where one of the two
+        definitions lacks it.
 
-    def detach_disk(self, *, alias: str | None = None, target: str | None = None,
-                    attempts: int = 8, timeout: float = 20.0) -> None:
+        :raises AttachRefused: nothing is left of it
+        :raises HypervisorUnavailable: unknown how far it came; call again
+        :raises Busy, GuestNotFound
+        """
+        definitions = self._definitions()
+        flags = 0
+        if not self._has(definitions.live, disk):
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+        if not self._has(definitions.persistent, disk):
+            flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        if not flags:
+            LOG.debug('Guest %s has %s already', self._name, _name_of(disk))
+            return
+        try:
+            self.hypervisor.domain(self._uuid).attachDeviceFlags(disk.to_xml(), flags)
+        except libvirt.libvirtError as e:
+            error = self._translated(e, f'attach {_name_of(disk)} to')
+            if isinstance(error, exception.HypervisorError):
+                error = exception.AttachRefused(
+                    guest=self._name, disk=_name_of(disk), reason=errors.message(e)
+                )
+            if flags & libvirt.VIR_DOMAIN_AFFECT_LIVE and not errors.is_connection_lost(e):
+                self._undo_attach(disk, error)
+            raise error from e
+
+    def detach_disk(
+        self,
+        *,
+        alias: str | None = None,
+        target: str | None = None,
+        attempts: int = 8,
+        timeout: float = 20.0,
+    ) -> None:
         """Detach and wait until the guest has let go.
 
-        Looks for the alias (``ua-<volume id>``) first, then the target name.
+        Looks for the alias (``ua-<volume id>``) first, then the target name;
+        a disk at the target that has another user alias is another volume's
+        and is not touched.  The persistent definition is changed first, and
+        stays changed if the guest refuses: its next start is without the disk.
 
+        :param attempts: how often the guest is asked
         :param timeout: seconds to wait in each attempt
         :raises DiskNotFound: neither definition has it
-        :raises DetachRefused: QEMU says the guest refused
-        :raises DetachTimeout
+        :raises DetachRefused: QEMU or the guest refused
+        :raises DetachTimeout: the guest did not answer; the disk is still there
+        :raises HypervisorUnavailable: unknown whether it is still there
+        :raises Busy: a block job uses the disk
+        :raises GuestNotFound
         """
-        raise NotImplementedError
+        if alias is None and target is None:
+            raise exception.InvalidDiskInfo(
+                key='alias and target', found='not given', expected='one of them'
+            )
+        if attempts < 1:
+            raise exception.InvalidOption(
+                option='attempts', found=str(attempts), expected='at least 1'
+            )
+        if timeout <= 0:
+            raise exception.InvalidOption(
+                option='timeout', found=str(timeout), expected='seconds, more than 0'
+            )
+        Detachment(
+            self.hypervisor,
+            self._name,
+            self._uuid,
+            alias=alias,
+            target=target,
+            attempts=attempts,
+            timeout=timeout,
+        ).run()
 
     def resize_disk(self, target: str, size: int) -> None:
         """Tell the running guest that its disk has ``size`` bytes.
 
+        A guest that does not run sees the size at its next start, and one
+        that has it already is not told again.
+
         :raises InvalidSize: 0, negative or not a whole number
         :raises ShrinkRefused, DiskNotFound, ResizeRefused
+        :raises HypervisorUnavailable, Busy, GuestNotFound
         """
-        raise NotImplementedError
+        if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
+            # QEMU would take 0 and cut an image file to nothing.
+            raise exception.InvalidSize(
+                size=size, volume=target, reason='a whole number of bytes above 0 is expected'
+            )
+        definitions = self._definitions()
+        self._require(definitions, target)
+        if definitions.live is None:
+            return
+        capacity = self._ask(
+            f'ask for the size of {target} of', lambda domain: domain.blockInfo(target)
+        )[0]
+        if capacity == size:
+            return
+        if capacity > size:
+            raise exception.ShrinkRefused(disk=target, current=capacity, size=size)
+        try:
+            self.hypervisor.domain(self._uuid).blockResize(
+                target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+            )
+        except libvirt.libvirtError as e:
+            error = self._translated(e, f'resize {target} of')
+            if isinstance(error, exception.HypervisorError):
+                error = exception.ResizeRefused(
+                    guest=self._name, disk=target, size=size, reason=errors.message(e)
+                )
+            raise error from e
+
+    def iotune(self, target: str) -> IOTune:
+        """Return the limits that are in force, or will be at the next start.
+
+        What is not limited is not in the answer.
+
+        :raises DiskNotFound, HypervisorUnavailable, HypervisorError
+        """
+        definitions = self._definitions()
+        self._require(definitions, target)
+        # For a domain that runs, QEMU is asked; its definition may say less.
+        flags = (
+            libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            if definitions.live is None
+            else libvirt.VIR_DOMAIN_AFFECT_LIVE
+        )
+        found = self._ask(
+            f'ask for the limits of {target} of', lambda domain: domain.blockIoTune(target, flags)
+        )
+        return IOTune(
+            **{name: value for name, value in found.items() if value and name in IOTune.FIELDS}
+        )
+
+    def set_iotune(self, target: str, iotune: IOTune) -> None:
+        """Limit a disk; the limits it had are replaced.
+
+        :raises HypervisorError: libvirt refused it, such as a total together
+            with a read or write limit of the same kind
+        :raises DiskNotFound, HypervisorUnavailable, Busy, GuestNotFound
+        """
+        definitions = self._definitions()
+        flags = self._require(definitions, target)
+        parameters: dict[str, int | str] = dict.fromkeys(_LIMITS, 0)
+        for name in IOTune.FIELDS:
+            value = getattr(iotune, name)
+            if value is not None:
+                parameters[name] = value
+        with self.hypervisor.translated(f'limit {target} of guest {self._name}', guest=self._name):
+            self.hypervisor.domain(self._uuid).setBlockIoTune(target, parameters, flags)
+
+    def _ask(
+        self, action: str, question: typing.Callable[[libvirt.virDomain], typing.Any]
+    ) -> typing.Any:
+        return self.hypervisor.ask(
+            f'{action} guest {self._name}',
+            lambda connection: question(connection.lookupByUUIDString(self._uuid)),
+            guest=self._name,
+        )
+
+    def _definitions(self) -> guest_definition.Definitions:
+        definitions: guest_definition.Definitions = self._ask(
+            'read the disks of', guest_definition.read
+        )
+        return definitions
+
+    def _translated(
+        self, error: libvirt.libvirtError, action: str
+    ) -> exception.VolumeDriversError:
+        return errors.translate(
+            error,
+            uri=self.hypervisor.uri,
+            action=f'{action} guest {self._name}',
+            guest=self._name,
+        )
+
+    def _require(self, definitions: guest_definition.Definitions, target: str) -> int:
+        """Return the flags for the definitions that have the disk.
+
+        :raises DiskNotFound: none has it
+        """
+        flags = 0
+        if definitions.live is not None and definitions.live.find(target=target):
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+        if definitions.persistent is not None and definitions.persistent.find(target=target):
+            flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        if not flags:
+            raise exception.DiskNotFound(guest=self._name, disk=target)
+        return flags
+
+    def _has(self, definition: guest_definition.Definition | None, disk: Disk) -> bool:
+        """Tell whether nothing is to be done for this definition.
+
+        :raises AttachRefused: another disk has the alias or the target
+        """
+        if definition is None:
+            return True
+        target = None if disk.target is None else disk.target.dev
+        for name, found in (
+            (disk.alias, definition.find(alias=disk.alias) if disk.alias else None),
+            (target, definition.find(target=target) if target else None),
+        ):
+            if found is None:
+                continue
+            if guest_definition.same_source(found, disk):
+                return True
+            raise exception.AttachRefused(
+                guest=self._name,
+                disk=_name_of(disk),
+                reason=f'another disk ({found.path or "empty"}) has {name} already',
+            )
+        return False
+
+    def _undo_attach(self, disk: Disk, error: exception.VolumeDriversError) -> None:
+        """Take a disk off that came to the running domain, but not to its definition."""
+        try:
+            live = self._definitions().live
+            if live is None or not self._has(live, disk):
+                return
+            target = None if disk.target is None else disk.target.dev
+            self.detach_disk(alias=disk.alias, target=target, attempts=1)
+        except exception.VolumeDriversError as undo:
+            # The first error is the one reported.
+            error.add_note(f'undoing it failed as well: {undo}')
+            LOG.warning('%s; undoing it failed as well: %s', error, undo)
+
+
+def _name_of(disk: Disk) -> str:
+    target = None if disk.target is None else disk.target.dev
+    return disk.alias or target or 'without a target'
