@@ -1,0 +1,64 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A libvirtd, a hypervisor and guests for the functional tests."""
+
+from collections.abc import Iterator
+import itertools
+import pathlib
+
+import pytest
+
+from volumedrivers.libvirt.guest import Guest
+from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.testing import guests
+from volumedrivers.testing.libvirtd import PrivateLibvirtd
+from volumedrivers.testing.qemu_io import GuestIO
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope='session')
+def libvirtd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateLibvirtd]:
+    """A libvirtd of our own, which may be restarted by any test."""
+    with PrivateLibvirtd(tmp_path_factory.mktemp('libvirtd')) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope='session')
+def hypervisor(libvirtd: PrivateLibvirtd) -> Iterator[Hypervisor]:
+    with Hypervisor(libvirtd.uri) as opened:
+        yield opened
+
+
+@pytest.fixture
+def guest(hypervisor: Hypervisor) -> Iterator[Guest]:
+    """A persistent guest without an operating system, paused, with virtio-scsi."""
+    started = guests.start_guest(hypervisor, f'guest{next(_numbers)}', persistent=True)
+    yield started
+    guests.remove_guest(started)
+
+
+@pytest.fixture
+def guest_io(guest: Guest, libvirtd: PrivateLibvirtd) -> GuestIO:
+    """What reads and writes the disks of ``guest``."""
+    return GuestIO(guest, lambda: libvirtd.guest_log(guest.name))
+
+
+@pytest.fixture(scope='session')
+def linux_guest(
+    hypervisor: Hypervisor, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[guests.CooperatingGuest]:
+    """A guest with a small Linux, which lets go of virtio-blk disks too."""
+    directory: pathlib.Path = tmp_path_factory.mktemp('linux')
+    with guests.CooperatingGuest(hypervisor, directory, 'linux') as started:
+        yield started
