@@ -12,8 +12,8 @@
 
 """Find a volume among the disks of guests."""
 
-import typing
 from collections.abc import Iterator
+import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment.results import AttachedVolume
@@ -28,8 +28,8 @@ ALIAS_PREFIX = 'ua-'
 
 def volume_id_of(disk: 'Disk') -> str | None:
     """Return the id of the Cinder volume, by the disk's alias or serial."""
-    if disk.alias is not None and (disk.alias.name or '').startswith(ALIAS_PREFIX):
-        return (disk.alias.name or '').removeprefix(ALIAS_PREFIX)
+    if disk.alias is not None and disk.alias.startswith(ALIAS_PREFIX):
+        return disk.alias.removeprefix(ALIAS_PREFIX)
     return disk.serial
 
 
@@ -60,15 +60,20 @@ def other_users(hypervisor: 'Hypervisor', volume_id: str, guest_uuid: str) -> tu
 
     :raises HypervisorUnavailable, HypervisorError: libvirt could not say
     """
-    return tuple(sorted(guest.name for guest in hypervisor.guests()
-                        if guest.uuid != guest_uuid and _has(guest, volume_id)))
+    return tuple(
+        sorted(
+            guest.name
+            for guest in hypervisor.guests()
+            if guest.uuid != guest_uuid and _has(guest, volume_id)
+        )
+    )
 
 
 def _has(guest: 'Guest', volume_id: str) -> bool:
     try:
         return any(volume_id_of(disk) == volume_id for disk in disks_of(guest))
     except exception.GuestNotFound:
-        return False                    # it went while we looked
+        return False  # it went while we looked
 
 
 def describe(guest: 'Guest', disk: 'Disk') -> AttachedVolume:
@@ -85,7 +90,7 @@ def describe(guest: 'Guest', disk: 'Disk') -> AttachedVolume:
         format=disk.driver.type if disk.driver is not None else None,
         hosts=_hosts(disk),
         read_only=bool(disk.readonly),
-        alias=disk.alias.name if disk.alias is not None else None,
+        alias=disk.alias,
     )
 
 
@@ -96,7 +101,7 @@ def source_of(disk: 'Disk') -> str:
         return ''
     if source.protocol:
         return f'{source.protocol}:{source.name or ""}'
-    return source.dev or source.file or source.name or ''
+    return disk.path or ''
 
 
 def _hosts(disk: 'Disk') -> tuple[str, ...]:
@@ -104,4 +109,5 @@ def _hosts(disk: 'Disk') -> tuple[str, ...]:
         return ()
     return tuple(
         f'{host.name}:{host.port}' if host.port else str(host.name or host.socket or '')
-        for host in disk.source.hosts or ())
+        for host in disk.source.hosts or ()
+    )

@@ -16,12 +16,14 @@ The order is Nova's.  Attach: host, disk document, guest.  Detach: guest, then
 host.  Extend: host, then guest.
 """
 
+import dataclasses
 import typing
 
 from oslo_config import cfg
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import host_side
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.results import AttachedVolume
 from volumedrivers.attachment.results import AttachResult
@@ -47,14 +49,16 @@ class Operations:
     say is never taken for "it is not there": the operation stops.
     """
 
-    def __init__(self, conf: cfg.ConfigOpts, registry: 'Registry',
-                 hypervisor: 'Hypervisor') -> None:
-        self._conf = conf
+    def __init__(
+        self, conf: cfg.ConfigOpts, registry: 'Registry', hypervisor: 'Hypervisor'
+    ) -> None:
+        self.options = conf.volumedrivers
         self._registry = registry
         self._hypervisor = hypervisor
 
-    def attach(self, connection_info: ConnectionInfo, guest: str,
-               request: DiskRequest = DiskRequest()) -> AttachResult:  # noqa: B008
+    def attach(
+        self, connection_info: ConnectionInfo, guest: str, request: DiskRequest | None = None
+    ) -> AttachResult:
         """Bring the volume to this host and into the guest.
 
         After an error the volume is neither in the guest nor on the host;
@@ -65,18 +69,27 @@ class Operations:
         :raises VolumeDriversError: of the driver, or of libvirt
         """
         domain = self._hypervisor.guest(guest)
-        work = _Attach(self, connection_info, domain, request)
+        work = _Attach(self, connection_info, domain, request or DiskRequest())
         work.refuse_what_is_there()
-        seconds = steps.run((
-            steps.Step('connect', work.connect, work.disconnect),
-            steps.Step('describe', work.describe),
-            steps.Step('attach', work.attach, work.detach),
-        ))
+        seconds = steps.run(
+            (
+                steps.Step('connect', work.connect, work.disconnect),
+                steps.Step('describe', work.describe),
+                steps.Step('attach', work.attach, work.detach),
+            )
+        )
         return work.result(seconds)
 
-    def detach(self, connection_info: ConnectionInfo, guest: str, volume: str | None = None, *,
-               force: bool = False, attempts: int | None = None,
-               timeout: float | None = None) -> DetachResult:
+    def detach(
+        self,
+        connection_info: ConnectionInfo,
+        guest: str,
+        volume: str | None = None,
+        *,
+        force: bool = False,
+        attempts: int | None = None,
+        timeout: float | None = None,
+    ) -> DetachResult:
         """Take the volume out of the guest and off this host.
 
         A volume that the guest does not have is still removed from the host,
@@ -92,56 +105,68 @@ class Operations:
         :raises VolumeDriversError: of the driver, or of libvirt; call again
         """
         domain = self._hypervisor.guest(guest)
-        options = self._conf.volumedrivers
+        options = self.options
         work = _Detach(self, connection_info, domain, force=force)
         work.find(volume)
         work.attempts = attempts if attempts is not None else options.device_detach_attempts
         work.timeout = timeout if timeout is not None else options.device_detach_timeout
-        seconds = steps.run((
-            steps.Step('detach', work.detach),
-            steps.Step('disconnect', work.disconnect),
-        ))
+        seconds = steps.run(
+            (
+                steps.Step('detach', work.detach),
+                steps.Step('disconnect', work.disconnect),
+            )
+        )
         return work.result(seconds)
 
-    def extend(self, connection_info: ConnectionInfo, guest: str, volume: str | None,
-               size: int) -> ExtendResult:
+    def extend(
+        self, connection_info: ConnectionInfo, guest: str, volume: str | None, size: int
+    ) -> ExtendResult:
         """Let the host, and the guest if it runs, see that the volume has grown.
 
-        :param size: bytes that the volume has now
+        :param size: bytes that the volume has now; a guest that does not run
+            sees it at its next start
         :raises InvalidSize, ShrinkRefused, DiskNotFound
         :raises ExtendVolumeFailed, ExtendVolumeNotSupported, ResizeRefused
         """
         domain = self._hypervisor.guest(guest)
         work = _Extend(self, connection_info, domain, size)
         work.find(volume)
-        seconds = steps.run((
-            steps.Step('extend', work.extend),
-            steps.Step('resize', work.resize),
-        ))
+        seconds = steps.run(
+            (
+                steps.Step('extend', work.extend),
+                steps.Step('resize', work.resize),
+            )
+        )
         return work.result(seconds)
 
-    def list(self, guest: str | None = None, *,
-             all_disks: bool = False) -> tuple[AttachedVolume, ...]:
+    def list(
+        self, guest: str | None = None, *, all_disks: bool = False
+    ) -> tuple[AttachedVolume, ...]:
         """Return the volumes of a guest, or of all guests.
 
         :param all_disks: also the disks that have no volume id
         """
-        domains = (self._hypervisor.guests() if guest is None
-                   else (self._hypervisor.guest(guest),))
-        found = (guest_disks.describe(domain, disk)
-                 for domain in domains for disk in domain.disks())
+        domains = self._hypervisor.guests() if guest is None else (self._hypervisor.guest(guest),)
+        found = (
+            guest_disks.describe(domain, disk) for domain in domains for disk in domain.disks()
+        )
         return tuple(volume for volume in found if all_disks or volume.volume_id is not None)
 
     def show(self, guest: str, volume: str) -> AttachedVolume:
-        """Return one volume of a guest, by volume id or target name.
+        """Return one volume of a guest and what is behind it on this host.
 
+        :param volume: volume id or target name
         :raises DiskNotFound
         """
         domain = self._hypervisor.guest(guest)
         disk = guest_disks.find(domain, volume)
         if disk is None:
             raise exception.DiskNotFound(guest=domain.name, disk=volume)
-        return guest_disks.describe(domain, disk)
+        found = guest_disks.describe(domain, disk)
+        return dataclasses.replace(
+            found,
+            host=host_side.look(found.source_type, found.source, self._registry.context.devices),
+        )
 
     def driver_of(self, connection_info: ConnectionInfo) -> typing.Any:
         """Return the driver of the volume's protocol."""
@@ -155,9 +180,11 @@ class Operations:
 class _Work:
     """One operation on one volume and one guest; holds what its steps found out."""
 
-    def __init__(self, operations: Operations, connection_info: ConnectionInfo,
-                 guest: 'Guest') -> None:
+    def __init__(
+        self, operations: Operations, connection_info: ConnectionInfo, guest: 'Guest'
+    ) -> None:
         self.operations = operations
+        self.options = operations.options
         self.info = connection_info
         self.guest = guest
         self.driver = operations.driver_of(connection_info)
@@ -192,8 +219,10 @@ class _Work:
         else:
             found = f'not in guest {self.guest.name}'
         raise exception.InvalidOption(
-            option=f'{volume!r}', found=found,
-            expected=f'volume {self.volume_id}, which the connection_info is of')
+            option=f'{volume!r}',
+            found=found,
+            expected=f'volume {self.volume_id}, which the connection_info is of',
+        )
 
     def used_elsewhere(self) -> tuple[str, ...]:
         return self.operations.other_users(self.volume_id, self.guest.uuid)
@@ -207,25 +236,32 @@ class _Work:
 
 
 class _Attach(_Work):
-    def __init__(self, operations: Operations, connection_info: ConnectionInfo,
-                 guest: 'Guest', request: DiskRequest) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        connection_info: ConnectionInfo,
+        guest: 'Guest',
+        request: DiskRequest,
+    ) -> None:
         super().__init__(operations, connection_info, guest)
         self.request = request
         self.volume: ConnectedVolume | None = None
         self.disk: Disk | None = None
-        self.offered = False            # libvirt was asked to attach
+        self.offered = False  # libvirt was asked to attach
 
     def refuse_what_is_there(self) -> None:
         """:raises AlreadyAttached, InvalidDiskInfo"""
         disk = guest_disks.find(self.guest, self.volume_id)
         if disk is not None:
             raise exception.AlreadyAttached(
-                guest=self.guest.name, volume_id=self.volume_id,
-                target=guest_disks.target_of(disk))
+                guest=self.guest.name, volume_id=self.volume_id, target=guest_disks.target_of(disk)
+            )
         if self.request.target and guest_disks.find(self.guest, self.request.target):
             raise exception.InvalidDiskInfo(
-                key='target', found=f'{self.request.target}, which the guest has already',
-                expected='a free one, or none')
+                key='target',
+                found=f'{self.request.target}, which the guest has already',
+                expected='a free one, or none',
+            )
 
     def connect(self) -> None:
         self.volume = self.driver.connect_volume(self.info, self.name)
@@ -234,18 +270,34 @@ class _Attach(_Work):
         # A device must not be pulled away under a guest: whether it has the
         # disk is asked, and if libvirt cannot say, the volume stays connected.
         if self.offered and guest_disks.find(self.guest, self.volume_id) is not None:
-            raise exception.Busy(what=f'volume {self.volume_id}',
-                                 reason=f'guest {self.guest.name} has it; it stays connected')
+            raise exception.Busy(
+                what=f'volume {self.volume_id}',
+                reason=f'guest {self.guest.name} has it; it stays connected',
+            )
         if not self.leave_host_device(self.used_elsewhere()):
             self.driver.disconnect_volume(self.info, self.name, volume=self.volume)
 
     def describe(self) -> None:
         assert self.volume is not None  # noqa: S101
         request = self.request
-        self.target = request.target or self.guest.free_target(request.bus)
-        self.disk = self.driver.get_disk(self.info, self.volume, DiskInfo(
-            bus=request.bus, dev=self.target, type=request.type, unit=request.unit,
-            boot_index=request.boot_index, encryption=request.encryption))
+        self.target = request.target or self.guest.free_target(
+            request.bus, prefix=self.options.disk_prefix or None
+        )
+        unit = request.unit
+        if unit is None and request.bus == 'scsi':
+            unit = self.guest.next_scsi_unit()
+        self.disk = self.driver.get_disk(
+            self.info,
+            self.volume,
+            DiskInfo(
+                bus=request.bus,
+                dev=self.target,
+                type=request.type,
+                unit=unit,
+                boot_index=request.boot_index,
+                encryption=request.encryption,
+            ),
+        )
 
     def attach(self) -> None:
         assert self.disk is not None  # noqa: S101
@@ -273,23 +325,37 @@ class _Attach(_Work):
         assert volume is not None  # noqa: S101
         assert disk is not None  # noqa: S101
         return AttachResult(
-            guest=self.guest.name, guest_uuid=self.guest.uuid, volume_id=self.volume_id,
+            guest=self.guest.name,
+            guest_uuid=self.guest.uuid,
+            volume_id=self.volume_id,
             driver_volume_type=self.info.driver_volume_type,
-            bus=self.request.bus, target=guest_disks.target_of(disk),
-            source_type=volume.source_type, source=guest_disks.source_of(disk),
+            bus=self.request.bus,
+            target=guest_disks.target_of(disk),
+            source_type=volume.source_type,
+            source=guest_disks.source_of(disk),
             format=volume.format,
             identity=None if volume.identity is None else str(volume.identity),
             multipath_id=volume.multipath_id,
-            paths_asked=volume.paths.asked, paths_found=volume.paths.found,
-            paths_failed=volume.paths.failed, degraded=volume.degraded, seconds=seconds)
+            paths_asked=volume.paths.asked,
+            paths_found=volume.paths.found,
+            paths_failed=volume.paths.failed,
+            degraded=volume.degraded,
+            seconds=seconds,
+        )
 
 
 class _Detach(_Work):
     attempts: int
     timeout: float
 
-    def __init__(self, operations: Operations, connection_info: ConnectionInfo,
-                 guest: 'Guest', *, force: bool) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        connection_info: ConnectionInfo,
+        guest: 'Guest',
+        *,
+        force: bool,
+    ) -> None:
         super().__init__(operations, connection_info, guest)
         self.force = force
         self.removed_from_guest = False
@@ -300,10 +366,11 @@ class _Detach(_Work):
         if self.target is None:
             return
         try:
-            self.guest.detach_disk(alias=self.alias, target=self.target,
-                                   attempts=self.attempts, timeout=self.timeout)
+            self.guest.detach_disk(
+                alias=self.alias, target=self.target, attempts=self.attempts, timeout=self.timeout
+            )
         except exception.DiskNotFound:
-            return                      # it went while we looked
+            return  # it went while we looked
         self.removed_from_guest = True
 
     def disconnect(self) -> None:
@@ -314,26 +381,39 @@ class _Detach(_Work):
 
     def result(self, seconds: dict[str, float]) -> DetachResult:
         return DetachResult(
-            guest=self.guest.name, guest_uuid=self.guest.uuid, volume_id=self.volume_id,
-            driver_volume_type=self.info.driver_volume_type, target=self.target,
+            guest=self.guest.name,
+            guest_uuid=self.guest.uuid,
+            volume_id=self.volume_id,
+            driver_volume_type=self.info.driver_volume_type,
+            target=self.target,
             removed_from_guest=self.removed_from_guest,
-            removed_from_host=self.removed_from_host, still_used_by=self.others,
-            forced=self.force, seconds=seconds)
+            removed_from_host=self.removed_from_host,
+            still_used_by=self.others,
+            forced=self.force,
+            seconds=seconds,
+        )
 
 
 class _Extend(_Work):
-    def __init__(self, operations: Operations, connection_info: ConnectionInfo,
-                 guest: 'Guest', size: int) -> None:
+    def __init__(
+        self, operations: Operations, connection_info: ConnectionInfo, guest: 'Guest', size: int
+    ) -> None:
         super().__init__(operations, connection_info, guest)
         self.requested = size
         self.size = 0
         self.resized = False
 
     def find(self, volume: str | None) -> None:
-        if isinstance(self.requested, bool) or not isinstance(self.requested, int) or (
-                self.requested <= 0):
-            raise exception.InvalidSize(size=self.requested, volume=f'volume {self.volume_id}',
-                                        reason='a whole number of bytes above 0 is expected')
+        if (
+            isinstance(self.requested, bool)
+            or not isinstance(self.requested, int)
+            or (self.requested <= 0)
+        ):
+            raise exception.InvalidSize(
+                size=self.requested,
+                volume=f'volume {self.volume_id}',
+                reason='a whole number of bytes above 0 is expected',
+            )
         super().find(volume)
         if self.target is None:
             raise exception.DiskNotFound(guest=self.guest.name, disk=volume or self.volume_id)
@@ -344,31 +424,46 @@ class _Extend(_Work):
             raise exception.ExtendVolumeFailed(
                 volume_id=self.volume_id,
                 reason=f'this host still sees {self.size} bytes, not {self.requested}; '
-                       'extend the volume in Cinder first')
+                'extend the volume in Cinder first',
+            )
 
     def resize(self) -> None:
         assert self.target is not None  # noqa: S101
-        if self.guest.is_active:
-            self.guest.resize_disk(self.target, self.size)
-            self.resized = True
+        self.guest.resize_disk(self.target, self.size)
+        self.resized = self.guest.is_running()
 
     def result(self, seconds: dict[str, float]) -> ExtendResult:
         assert self.target is not None  # noqa: S101
         return ExtendResult(
-            guest=self.guest.name, guest_uuid=self.guest.uuid, volume_id=self.volume_id,
-            driver_volume_type=self.info.driver_volume_type, target=self.target,
-            requested_size=self.requested, size=self.size, resized_in_guest=self.resized,
-            seconds=seconds)
+            guest=self.guest.name,
+            guest_uuid=self.guest.uuid,
+            volume_id=self.volume_id,
+            driver_volume_type=self.info.driver_volume_type,
+            target=self.target,
+            requested_size=self.requested,
+            size=self.size,
+            resized_in_guest=self.resized,
+            seconds=seconds,
+        )
 
 
 def _volume_id(connection_info: ConnectionInfo) -> str:
     volume_id = connection_info.volume_id or connection_info.serial
     if not volume_id:
         raise exception.InvalidConnectionInfo(
-            driver_volume_type=connection_info.driver_volume_type, key='serial',
-            found='missing', expected='the id of the volume; by it the disk is found again')
+            driver_volume_type=connection_info.driver_volume_type,
+            key='serial',
+            found='missing',
+            expected='the id of the volume; by it the disk is found again',
+        )
     return volume_id
 
 
-__all__ = ('AttachResult', 'AttachedVolume', 'DetachResult', 'DiskRequest', 'ExtendResult',
-           'Operations')
+__all__ = (
+    'AttachResult',
+    'AttachedVolume',
+    'DetachResult',
+    'DiskRequest',
+    'ExtendResult',
+    'Operations',
+)

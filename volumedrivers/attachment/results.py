@@ -113,8 +113,40 @@ class ExtendResult(Result):
 
 
 @dataclasses.dataclass(frozen=True)
+class HostPath:
+    """One kernel device that leads to a volume, and the portal behind it."""
+
+    name: str
+    state: str
+    transport: str | None = None
+    portal: str | None = None
+    target: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HostSide:
+    """A disk's source on this host.
+
+    :ivar device: what the kernel calls it now
+    :ivar size: bytes
+    :ivar mount: what is mounted where a file is
+    :ivar problem: what is wrong with it
+    """
+
+    device: str | None = None
+    size: int | None = None
+    identity: str | None = None
+    paths: tuple[HostPath, ...] = ()
+    mount: str | None = None
+    problem: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class AttachedVolume(Result):
-    """One disk of a guest; ``volume_id`` is None when it is no Cinder volume."""
+    """One disk of a guest; ``volume_id`` is None when it is no Cinder volume.
+
+    :ivar host: what is behind it on this host, where that was asked for
+    """
 
     guest: str
     guest_uuid: str
@@ -128,3 +160,4 @@ class AttachedVolume(Result):
     hosts: tuple[str, ...] = ()
     read_only: bool = False
     alias: str | None = None
+    host: HostSide | None = None

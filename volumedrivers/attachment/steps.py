@@ -12,10 +12,10 @@
 
 """Do steps in order; when one fails, undo the earlier ones in reverse."""
 
-import time
-import typing
 from collections.abc import Callable
 from collections.abc import Sequence
+import time
+import typing
 
 
 class Step(typing.NamedTuple):
@@ -41,7 +41,7 @@ def run(steps: Sequence[Step]) -> dict[str, float]:
             step.do()
         except BaseException as error:
             interrupted = not isinstance(error, Exception)
-            _undo(steps[:position + 1] if interrupted else steps[:position], error)
+            _undo(steps[: position + 1] if interrupted else steps[:position], error)
             raise
         seconds[step.name] = round(time.monotonic() - started, 3)
     return seconds

@@ -1,0 +1,248 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the commands share: their arguments, and how a result becomes output."""
+
+import abc
+import argparse
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import json
+import logging
+import os
+import re
+import stat
+import sys
+import typing
+
+from cliff import command
+from cliff import lister
+from cliff import show
+from stevedore import extension
+
+from volumedrivers import exception
+from volumedrivers.cmd import errors
+from volumedrivers.cmd import text
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.cmd.main import VolumeDriversApp
+    from volumedrivers.connection_info import ConnectionInfo
+
+LOG = logging.getLogger(__name__)
+
+_SIZE = re.compile(r'([0-9]+)(?:([KMGTP])(?:iB)?)?', re.ASCII)
+_POWERS = {None: 0, 'K': 1, 'M': 2, 'G': 3, 'T': 4, 'P': 5}
+
+
+class Base(command.Command):
+    """A command of this program."""
+
+    EPILOG = ''
+    exit_code = 0
+
+    @property
+    def program(self) -> 'VolumeDriversApp':
+        """The application; cliff knows it by its base class only."""
+        return typing.cast('VolumeDriversApp', self.app)
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Return cliff's parser, with an error that is one sentence."""
+        parser = super().get_parser(prog_name)
+        errors.explain_parser_errors(parser, self.app.stderr)
+        return parser
+
+    def get_epilog(self) -> str:
+        """Return the class' own; cliff's would read the metadata of every package."""
+        return self.EPILOG
+
+    def connection_info(self, name: str | None, *, why: str = '') -> 'ConnectionInfo':
+        """Read --connection-info; its secrets are hidden from now on.
+
+        :param why: said when it was not given
+        :raises InvalidOption: no such file, or not JSON
+        :raises InvalidConnectionInfo
+        """
+        from volumedrivers.connection_info import ConnectionInfo  # noqa: PLC0415
+
+        if name is None:
+            raise exception.InvalidOption(
+                option='--connection-info',
+                found='missing',
+                expected=f'the file that "attach" was given, {why}' if why else 'a file, or -',
+            )
+        info = ConnectionInfo.parse(_read_json(name))
+        secrets = info.secrets()
+        self.program.mask.add(secrets)
+        if secrets:
+            _warn_if_others_can_read(name)
+        return info
+
+
+class _Result(Base):
+    """A command whose result can be printed in cliff's formats and as text."""
+
+    @property
+    def formatter_default(self) -> str:
+        return 'text'
+
+    def _load_formatter_plugins(self) -> typing.Any:
+        manager = super()._load_formatter_plugins()  # type: ignore[misc]
+        manager.extensions.append(
+            extension.Extension(
+                'text', typing.cast(typing.Any, None), text.TextFormatter, text.TextFormatter()
+            )
+        )
+        return manager
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        return int(super().run(parsed_args)) or self.exit_code
+
+
+class ShowOne(_Result, show.ShowOne):
+    """A command that answers with one thing."""
+
+    @abc.abstractmethod
+    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+        """Do it; return JSON-able data, keys in the order of printing."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], typing.Any]:
+        """Do it and prepare the result for a formatter."""
+        data = self.program.mask.data(dict(self.act(parsed_args)))
+        return tuple(data), tuple(_cell(name, value) for name, value in data.items())
+
+
+class Lister(_Result, lister.Lister):
+    """A command that answers with many things."""
+
+    #: names of all columns
+    COLUMNS: typing.ClassVar[tuple[str, ...]]
+    #: those of the text format without --long
+    TEXT_COLUMNS: typing.ClassVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
+        """Do it; return rows with the keys of COLUMNS."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Take --long besides cliff's options."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            '--long', action='store_true', help='all columns in the text format too'
+        )
+        return parser
+
+    def take_action(
+        self,
+        parsed_args: argparse.Namespace,
+    ) -> tuple[Sequence[str], Iterable[typing.Any]]:
+        """Do it and prepare the rows for a formatter."""
+        short = (
+            parsed_args.formatter == 'text' and not parsed_args.long and not parsed_args.columns
+        )
+        names = self.TEXT_COLUMNS if short else self.COLUMNS
+        rows = self.program.mask.data(list(self.act(parsed_args)))
+        return names, [tuple(_cell(name, row[name]) for name in names) for row in rows]
+
+
+def add_guest(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """Take a GUEST."""
+    parser.add_argument(
+        'guest',
+        metavar='GUEST',
+        nargs='?' if optional else None,
+        help='name or UUID of the domain' + (' (default: all)' if optional else ''),
+    )
+
+
+def add_volume(parser: argparse.ArgumentParser) -> None:
+    """Take a VOLUME."""
+    parser.add_argument('volume', metavar='VOLUME', help='volume id, or target name such as vdb')
+
+
+def add_connection_info(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Take --connection-info."""
+    parser.add_argument(
+        '--connection-info',
+        metavar='FILE',
+        required=required,
+        help="JSON file with the volume's connection_info as Cinder gives it; "
+        '"-" is standard input',
+    )
+
+
+def add_disk(parser: argparse.ArgumentParser) -> None:
+    """Take what the guest shall see."""
+    parser.add_argument(
+        '--bus', default='virtio', help='virtio, scsi, sata, usb ... (default: virtio)'
+    )
+    parser.add_argument(
+        '--type',
+        default='disk',
+        choices=('disk', 'lun', 'cdrom'),
+        help='kind of device (default: disk)',
+    )
+    parser.add_argument('--unit', type=int, help='unit on SCSI controller 0')
+    parser.add_argument('--boot-index', type=int, help='1 boots first (default: never booted)')
+
+
+def size(value: str) -> int:
+    """Return the bytes of ``10737418240`` or ``10G`` (powers of 1024, as in Cinder)."""
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f'{value!r} is no size; expected bytes, or a whole number with K, M, G, T or P '
+            '(powers of 1024), such as 10G'
+        )
+    return int(match[1]) * 1024 ** _POWERS[match[2]]
+
+
+def _cell(name: str, value: typing.Any) -> typing.Any:
+    return text.Value(name, value) if isinstance(value, list | dict) else value
+
+
+def _read_json(name: str) -> Mapping[str, object]:
+    what = 'standard input' if name == '-' else name
+    try:
+        if name == '-':
+            content = sys.stdin.read()
+        else:
+            with open(name, encoding='utf-8') as file:
+                content = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise exception.InvalidOption(
+            option='--connection-info', found=str(error), expected='a readable file, or -'
+        ) from error
+    try:
+        data = json.loads(content)
+    except ValueError as error:
+        # The decoder's message has a position and none of the content.
+        raise exception.InvalidOption(
+            option='--connection-info',
+            found=f'{what}, which is not JSON ({error})',
+            expected="a JSON object: Cinder's connection_info",
+        ) from None
+    if not isinstance(data, dict):
+        raise exception.InvalidOption(
+            option='--connection-info',
+            found=f'{what}, a JSON {type(data).__name__}',
+            expected="a JSON object: Cinder's connection_info",
+        )
+    return data
+
+
+def _warn_if_others_can_read(name: str) -> None:
+    if name == '-':
+        return
+    mode = os.stat(name).st_mode
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+        LOG.warning('%s holds secrets and every user can read it; "chmod 600" it', name)

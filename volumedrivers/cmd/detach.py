@@ -1,0 +1,71 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""volumedrivers detach."""
+
+import argparse
+from collections.abc import Mapping
+import typing
+
+from volumedrivers.cmd import base
+
+
+class Detach(base.ShowOne):
+    """Take a volume out of a guest and off this host."""
+
+    EPILOG = (
+        'The guest has to cooperate. A volume that the guest does not have is still '
+        'removed from the host, unless another guest of this host has it.'
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Take guest, volume and how hard to try."""
+        parser = super().get_parser(prog_name)
+        base.add_guest(parser)
+        base.add_volume(parser)
+        base.add_connection_info(parser, required=False)
+        parser.add_argument(
+            '--force',
+            action='store_true',
+            help='remove from the host even if flushing fails; unwritten data is lost',
+        )
+        parser.add_argument(
+            '--attempts',
+            type=_positive,
+            metavar='N',
+            help='how often to ask the guest (default: option device_detach_attempts)',
+        )
+        parser.add_argument(
+            '--timeout',
+            type=_positive,
+            metavar='SECONDS',
+            help='how long to wait for it each time (default: option device_detach_timeout)',
+        )
+        return parser
+
+    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+        """Detach."""
+        info = self.connection_info(args.connection_info, why='to take the volume off this host')
+        return self.program.services.operations.detach(
+            info,
+            args.guest,
+            args.volume,
+            force=args.force,
+            attempts=args.attempts,
+            timeout=args.timeout,
+        ).to_dict()
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) == 0:
+        raise argparse.ArgumentTypeError(f'{value!r} is not a whole number above 0')
+    return int(value)

@@ -1,0 +1,162 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Say what went wrong: one function explains every error, one gives its exit code."""
+
+import argparse
+import traceback
+import typing
+
+from volumedrivers import exception
+from volumedrivers.cmd import secrecy
+
+OK = 0
+INTERRUPTED = 130  # as a shell counts SIGINT
+BROKEN_PIPE = 141  # and SIGPIPE
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
+
+EXIT_CODES = """\
+exit codes:
+  0   done; "attach" also when some paths are missing, unless --fail-degraded
+  1   it failed; the cause is printed
+  2   the request is wrong; nothing was done
+  3   this host has to be repaired or configured first
+  4   refused because data is at risk; a person has to look
+  5   the same command may succeed later
+  6   nothing to do: it is already so
+  7   usable, but less than was asked for (attach --fail-degraded)
+  70  unexpected; please report it
+  130 interrupted"""
+
+# What to do, by class; the nearest class of an error counts.  An error whose
+# own sentence says it has an empty advice.
+_ADVICE: dict[type[exception.VolumeDriversError], str] = {
+    exception.VolumeDriversError: 'Read the cause; the same command may be given again.',
+    exception.BadInput: 'Correct the request; nothing was done.',
+    exception.GuestNotFound: '',
+    exception.VolumeDriverNotFound: 'Install the package that has the driver, or correct '
+    'driver_volume_type; "volumedrivers driver list" shows what there is.',
+    exception.MisconfiguredHost: 'Repair this host first; "volumedrivers host check" shows '
+    'what it lacks.',
+    exception.PluginConflict: '',
+    exception.MultipathNotRunning: '',
+    exception.ToolMissing: '',
+    exception.DataAtRisk: 'Nothing was removed, to keep the data safe. Find out why before '
+    'you try again.',
+    exception.UnstableDevicePath: '',
+    exception.PathOutsideShare: 'Do not use this volume before its name in Cinder is explained.',
+    exception.UnsafeImage: 'Inspect the file with "qemu-img info" on a host without guests.',
+    exception.WrongMount: '',
+    exception.ShrinkRefused: 'Give the size in bytes, or such as 10G; it can only grow.',
+    exception.FlushFailed: '',
+    exception.LeftoversFound: 'Look at these devices; remove them when nothing uses them.',
+    exception.RetryLater: 'Try again later; nothing is wrong with the request.',
+    exception.HypervisorUnavailable: 'Check that libvirtd runs and that --connect names the '
+    'right URI ("virsh -c URI list").',
+    exception.EndpointUnreachable: 'Check the storage and the network to it, then try again.',
+    exception.VolumeDeviceNotFound: 'Check that the volume is exported to this host '
+    '("volumedrivers connector show" is who this host says it is), then try again.',
+    exception.DetachTimeout: 'Check that its operating system has booted and runs, then give '
+    'the same command again.',
+    exception.NothingToDo: 'Nothing was done.',
+    exception.Degraded: 'The volume can be used; repair the failed paths.',
+    exception.OperationFailed: 'Read the cause; the same command may be given again.',
+    exception.ExtendVolumeNotSupported: 'Detach the volume, extend it, and attach it again.',
+}
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of the command line for an error."""
+    if isinstance(error, exception.VolumeDriversError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    return UNEXPECTED
+
+
+def explain(error: BaseException, mask: secrecy.Mask, *, debug: bool = False) -> str:
+    """Return what a person reads about an error and its causes, in lines.
+
+    First what happened, then what caused it, then what to do.
+    """
+    lines = [_what_happened(error)]
+    lines += [f'  caused by  {_cause(cause)}' for cause in _causes(error)]
+    lines += [f'  moreover   {_one_line(note)}' for note in getattr(error, '__notes__', ())]
+    advice = _what_to_do(error)
+    if advice:
+        lines.append(f'  what to do {advice}')
+    if debug:
+        lines.append(''.join(traceback.format_exception(error)).rstrip())
+    return mask.text('\n'.join(lines))
+
+
+def explain_parser_errors(parser: argparse.ArgumentParser, stderr: typing.TextIO) -> None:
+    """Let a parser refuse in one sentence, without printing its whole usage."""
+
+    def refuse(message: str) -> typing.NoReturn:
+        stderr.write(
+            f'Error: {_one_line(message)}\n'
+            f'  what to do "{parser.prog} --help" shows what it takes.\n'
+        )
+        raise SystemExit(exception.BadInput.exit_code)
+
+    parser.error = refuse  # type: ignore[method-assign]
+
+
+def _what_happened(error: BaseException) -> str:
+    if isinstance(error, exception.VolumeDriversError):
+        return f'Error: {_one_line(str(error))}'
+    if isinstance(error, KeyboardInterrupt):
+        return 'Interrupted.'
+    return f'Error: unexpected {_cause(error)} {_place(error)}'.rstrip()
+
+
+def _what_to_do(error: BaseException) -> str:
+    if isinstance(error, exception.VolumeDriversError):
+        return next(_ADVICE[cls] for cls in type(error).__mro__ if cls in _ADVICE)
+    if isinstance(error, KeyboardInterrupt):
+        return ''
+    return (
+        'This is a mistake of volumedrivers. Please report it with the output of the same '
+        'command with --debug.'
+    )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the chain behind an error, without causes that say nothing new."""
+    chain: list[BaseException] = []
+    said = str(error)
+    cause = error.__cause__
+    while cause is not None and cause not in chain:
+        if str(cause) not in said:
+            chain.append(cause)
+            said = str(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return chain
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, exception.VolumeDriversError):
+        return _one_line(str(error))
+    text = _one_line(str(error))
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f'({frames[-1].filename}:{frames[-1].lineno})' if frames else ''
+
+
+def _one_line(text: str) -> str:
+    return ' '.join(text.split())

@@ -1,0 +1,88 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""volumedrivers list, show."""
+
+import argparse
+from collections.abc import Iterable
+from collections.abc import Mapping
+import typing
+
+from volumedrivers.cmd import base
+
+
+class List(base.Lister):
+    """List the volumes that guests have."""
+
+    COLUMNS = (
+        'guest',
+        'target',
+        'volume_id',
+        'bus',
+        'source_type',
+        'source',
+        'format',
+        'hosts',
+        'read_only',
+        'device',
+        'alias',
+        'guest_uuid',
+    )
+    TEXT_COLUMNS = ('guest', 'target', 'volume_id', 'source')
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Take a guest, or none for all."""
+        parser = super().get_parser(prog_name)
+        base.add_guest(parser, optional=True)
+        parser.add_argument(
+            '--all', action='store_true', help='also disks that are no Cinder volumes'
+        )
+        return parser
+
+    def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
+        """Return a row for each volume."""
+        return [
+            volume.to_dict()
+            for volume in self.program.services.operations.list(args.guest, all_disks=args.all)
+        ]
+
+
+class Show(base.ShowOne):
+    """Show one volume of a guest and the way to its storage."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Take guest and volume."""
+        parser = super().get_parser(prog_name)
+        base.add_guest(parser)
+        base.add_volume(parser)
+        parser.add_argument(
+            '--tree', action='store_true', help='draw guest, disk, device, paths and portals'
+        )
+        return parser
+
+    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+        """Return the volume."""
+        volume = self._ask(args)
+        host_side = volume.pop('host') or {}
+        return {**volume, **{f'host_{name}': value for name, value in host_side.items()}}
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Draw a tree, or print as any other result."""
+        if not parsed_args.tree:
+            return super().run(parsed_args)
+        from volumedrivers.cmd import tree  # noqa: PLC0415
+
+        tree.draw(self.program.mask.data(self._ask(parsed_args)), self.app.stdout)
+        return 0
+
+    def _ask(self, args: argparse.Namespace) -> dict[str, typing.Any]:
+        return self.program.services.operations.show(args.guest, args.volume).to_dict()

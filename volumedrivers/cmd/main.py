@@ -1,0 +1,254 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The command ``volumedrivers``: global options, logging, errors.
+
+Commands are looked up in a table and imported when they run, and what they
+work with comes from Services, so that --help loads no os-brick and no libvirt.
+"""
+
+import argparse
+import logging
+import sys
+import typing
+
+from cliff import app
+
+from volumedrivers.cmd import commands
+from volumedrivers.cmd import errors
+from volumedrivers.cmd import secrecy
+from volumedrivers.cmd import services
+
+NAME = 'volumedrivers'
+
+_DESCRIPTION = """\
+Attach Cinder volumes to libvirt guests, and take them away again without
+leaving anything behind."""
+
+_EXAMPLES = """\
+examples:
+  volumedrivers host check
+  volumedrivers attach web1 --connection-info volume.json
+  volumedrivers show web1 vdb --tree
+  volumedrivers detach web1 vdb --connection-info volume.json"""
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __init__(self, option_strings: list[str], dest: str, **options: typing.Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import importlib.metadata  # noqa: PLC0415
+
+        parser.exit(message=f'{NAME} {importlib.metadata.version(NAME)}\n')
+
+
+class VolumeDriversApp(app.App):
+    """cliff's application, without its interactive mode."""
+
+    NAME = NAME
+
+    def __init__(
+        self, make_services: typing.Callable[..., services.Services], **streams: typing.Any
+    ) -> None:
+        super().__init__(_DESCRIPTION, None, commands.CommandTable(), **streams)
+        self.mask = secrecy.Mask()
+        self._make_services = make_services
+        self._services: services.Services | None = None
+        self._handler: logging.Handler | None = None
+
+    @property
+    def services(self) -> services.Services:
+        """What the commands work with; made when first used."""
+        if self._services is None:
+            self._services = self._make_services(self.options)
+        return self._services
+
+    def build_option_parser(
+        self,
+        description: str | None,
+        version: str | None,
+        argparse_kwargs: dict[str, typing.Any] | None = None,
+    ) -> argparse.ArgumentParser:
+        """Return the parser of the global options; they may stand anywhere."""
+        parser = argparse.ArgumentParser(
+            prog=self.NAME,
+            description=description,
+            add_help=False,
+            allow_abbrev=False,
+            usage='%(prog)s [options] COMMAND ...',
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        errors.explain_parser_errors(parser, self.stderr)
+        parser.add_argument(
+            '-h', '--help', action='store_true', help='show this, or the help of a command'
+        )
+        parser.add_argument('--version', action=_Version, help='show the version')
+        parser.add_argument(
+            '--connect',
+            metavar='URI',
+            help='libvirt URI, such as qemu:///system (default: option connection_uri)',
+        )
+        parser.add_argument(
+            '--config-file',
+            metavar='FILE',
+            action='append',
+            default=[],
+            help='configuration; may be repeated (default: '
+            '/etc/volumedrivers/volumedrivers.conf, if there is one)',
+        )
+        parser.add_argument(
+            '--config-dir',
+            metavar='DIR',
+            action='append',
+            default=[],
+            help='directory of *.conf files; may be repeated',
+        )
+        volume = parser.add_mutually_exclusive_group()
+        volume.add_argument(
+            '-v',
+            '--verbose',
+            dest='verbose_level',
+            action='count',
+            default=1,
+            help='say what is being done',
+        )
+        volume.add_argument(
+            '-q',
+            '--quiet',
+            dest='verbose_level',
+            action='store_const',
+            const=0,
+            help='log nothing but errors',
+        )
+        parser.add_argument(
+            '--debug',
+            action='store_true',
+            help='log everything, os-brick too, and show tracebacks',
+        )
+        return parser
+
+    def configure_logging(self) -> None:
+        """Log to standard error; os-brick and other libraries only with --debug."""
+        debug = self.options.debug
+        self._handler = logging.StreamHandler(self.stderr)
+        self._handler.setFormatter(
+            secrecy.MaskingFormatter(
+                self.mask,
+                '%(asctime)s %(levelname)s %(name)s: %(message)s'
+                if debug
+                else '%(levelname)s: %(message)s',
+            )
+        )
+        if not debug:
+            self._handler.addFilter(logging.Filter(NAME))
+        root = logging.getLogger()
+        root.addHandler(self._handler)
+        if debug:
+            root.setLevel(logging.DEBUG)
+        levels = {0: logging.ERROR, 1: logging.WARNING}
+        self._handler.setLevel(
+            logging.DEBUG if debug else levels.get(self.options.verbose_level, logging.INFO)
+        )
+        logging.getLogger(NAME).setLevel(self._handler.level)
+
+    def run(self, argv: list[str]) -> int:
+        """Run a command and return its exit code; nothing is raised."""
+        level = logging.getLogger().level
+        try:
+            return self._run(argv)
+        except SystemExit as stop:  # argparse: --version, a wrong option
+            return stop.code if isinstance(stop.code, int) else errors.UNEXPECTED
+        except BrokenPipeError as error:
+            return errors.exit_code(error)
+        except (Exception, KeyboardInterrupt) as error:
+            self._say(errors.explain(error, self.mask, debug=self._debug()))
+            return errors.exit_code(error)
+        finally:
+            self._stop()
+            if self._handler is not None:
+                logging.getLogger().removeHandler(self._handler)
+                logging.getLogger().setLevel(level)
+
+    def show_help(self, words: list[str]) -> None:
+        """Print the help of a command, or of all.
+
+        :raises ValueError: there is no such command
+        """
+        if words:
+            command, name, _ = self.command_manager.find_command(words)
+            # No options are needed to describe a command.
+            parser = command(self, self.options).get_parser(f'{self.NAME} {name}')
+            self.stdout.write(parser.format_help())
+            return
+        width = max(len(command.name) for command in commands.COMMANDS)
+        listed = '\n'.join(
+            f'  {command.name:<{width}}  {command.summary}' for command in commands.COMMANDS
+        )
+        self.stdout.write(
+            f'{self.parser.format_help()}\ncommands:\n{listed}\n\n'
+            f'{_EXAMPLES}\n\n{errors.EXIT_CODES}\n'
+        )
+
+    def _run(self, argv: list[str]) -> int:
+        self.options, remainder = self.parser.parse_known_args(argv)
+        self.configure_logging()
+        if not remainder:
+            self.show_help([])
+            return errors.OK
+        try:
+            if self.options.help:
+                self.show_help(remainder)
+                return errors.OK
+            command_class, name, arguments = self.command_manager.find_command(remainder)
+        except ValueError:
+            self._say(self._unknown(remainder))
+            return 2
+        command = command_class(self, self.options)
+        parsed = command.get_parser(f'{self.NAME} {name}').parse_args(arguments)
+        code = command.run(parsed)
+        self.stdout.flush()  # a closed pipe is noticed here, not at exit
+        return code
+
+    def _unknown(self, words: list[str]) -> str:
+        near = ', '.join(self.get_fuzzy_matches(words[0]))
+        said = ' '.join(word for word in words if not word.startswith('-')) or words[0]
+        return (
+            f'Error: there is no command {said!r}'
+            + (f'; did you mean: {near}?' if near else '')
+            + f'\n  what to do "{self.NAME} --help" shows the commands.'
+        )
+
+    def _debug(self) -> bool:
+        return bool(getattr(getattr(self, 'options', None), 'debug', False))
+
+    def _say(self, text: str) -> None:
+        self.stderr.write(f'{self.mask.text(text)}\n')
+
+    def _stop(self) -> None:
+        if self._services is None:
+            return
+        try:
+            self._services.close()
+        except Exception as error:  # what the command did is done; only say it
+            self._say(errors.explain(error, self.mask, debug=self._debug()))
+
+
+def main(
+    argv: list[str] | None = None,
+    *,
+    make_services: typing.Callable[..., services.Services] = services.Services,
+) -> int:
+    """Run the command line; returns the exit code."""
+    return VolumeDriversApp(make_services).run(sys.argv[1:] if argv is None else argv)

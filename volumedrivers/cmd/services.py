@@ -1,0 +1,111 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the commands work with, each part made when it is first asked for."""
+
+import argparse
+import functools
+import typing
+
+from volumedrivers import exception
+
+if typing.TYPE_CHECKING:
+    from oslo_config import cfg
+
+    from volumedrivers.attachment.operations import Operations
+    from volumedrivers.libvirt.hypervisor import Hypervisor
+    from volumedrivers.libvirt.registry import Registry
+
+
+class Services:
+    """Configuration, drivers and libvirt of one run of the command line."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._hypervisor: Hypervisor | None = None
+        self._is_set_up = False
+
+    @functools.cached_property
+    def conf(self) -> 'cfg.ConfigOpts':
+        """The configuration.
+
+        :raises InvalidOption: a file cannot be read, or holds a wrong value
+        """
+        from oslo_config import cfg  # noqa: PLC0415
+
+        from volumedrivers.conf import opts  # noqa: PLC0415
+
+        arguments = [
+            *(f'--config-file={name}' for name in self._options.config_file),
+            *(f'--config-dir={name}' for name in self._options.config_dir),
+        ]
+        conf = cfg.ConfigOpts()
+        opts.register_opts(conf)
+        try:
+            conf(arguments, project='volumedrivers')
+            for option in opts.OPTIONS:
+                conf[opts.GROUP.name][option.dest]  # a wrong value shows only when read
+            if self._options.connect:
+                conf.set_override('connection_uri', self._options.connect, opts.GROUP.name)
+        except (cfg.Error, ValueError) as error:
+            raise exception.InvalidOption(
+                option='the configuration',
+                found=' '.join(str(error).split()),
+                expected='readable files with valid values',
+            ) from error
+        return conf
+
+    @property
+    def uri(self) -> str:
+        """The libvirt URI."""
+        return str(self.conf.volumedrivers.connection_uri)
+
+    @property
+    def hypervisor(self) -> 'Hypervisor':
+        """The libvirt connection; nothing is opened before it is used."""
+        if self._hypervisor is None:
+            from volumedrivers.libvirt.hypervisor import Hypervisor  # noqa: PLC0415
+
+            self._hypervisor = Hypervisor(self.uri)
+        return self._hypervisor
+
+    @functools.cached_property
+    def registry(self) -> 'Registry':
+        """The drivers, for what needs neither libvirt nor privilege."""
+        from volumedrivers.libvirt import context  # noqa: PLC0415
+        from volumedrivers.libvirt.registry import Registry  # noqa: PLC0415
+
+        return Registry(context.make_context(self.conf))
+
+    @functools.cached_property
+    def operations(self) -> 'Operations':
+        """Attach, detach and the rest, with this process prepared for os-brick."""
+        from volumedrivers.attachment.operations import Operations  # noqa: PLC0415
+        from volumedrivers.libvirt import context  # noqa: PLC0415
+        from volumedrivers.libvirt.registry import Registry  # noqa: PLC0415
+
+        self.set_up()
+        registry = Registry(context.make_context(self.conf, secrets=self.hypervisor.secrets))
+        return Operations(self.conf, registry, self.hypervisor)
+
+    def set_up(self) -> None:
+        """Prepare this process for os-brick and privilege, once."""
+        if not self._is_set_up:
+            from volumedrivers.host import bootstrap  # noqa: PLC0415
+
+            bootstrap.setup(self.conf)
+            self._is_set_up = True
+
+    def close(self) -> None:
+        """Close the libvirt connection, if there is one."""
+        if self._hypervisor is not None:
+            self._hypervisor.close()
