@@ -133,6 +133,18 @@ class BlockDevices:
                     failed.append((leaf, state))
         return DevicePaths(tuple(names), tuple(failed))
 
+    def by_path(self, ending: str) -> tuple[str, ...]:
+        """Return the kernel's names that udev's by-path links with this ending lead to.
+
+        Several: one target may be seen through several adapters.
+        """
+        folder = os.path.join(self._dev, 'disk/by-path')
+        return tuple(
+            os.path.basename(os.path.realpath(os.path.join(folder, entry)))
+            for entry in listdir(folder)
+            if entry.endswith(ending)
+        )
+
     def leftovers(self, identity: tuple[str, str]) -> tuple[str, ...]:
         """Return the devices on this host that still have this identity."""
         return tuple(

@@ -1,0 +1,100 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""How many ways to a volume were asked for, and which of them are there."""
+
+import typing
+
+from volumedrivers.connection_info import FibreChannelData
+from volumedrivers.connection_info import IscsiData
+from volumedrivers.connection_info import LightOSData
+from volumedrivers.connection_info import NvmeData
+from volumedrivers.connection_info import ProtocolData
+from volumedrivers.host.block_device import BlockDevices
+from volumedrivers.libvirt.connected_volume import FailedPath
+from volumedrivers.libvirt.connected_volume import PathReport
+
+
+class AskedPath(typing.NamedTuple):
+    """One way to a volume.
+
+    :ivar name: what a person knows it by
+    :ivar link: how udev's name of it under /dev/disk/by-path ends; None where
+        udev gives none
+    """
+
+    name: str
+    link: str | None = None
+
+
+def asked_paths(data: ProtocolData, *, use_multipath: bool) -> tuple[AskedPath, ...]:
+    """Return the ways that a connection_info names; one where one is enough."""
+    # LightOS always connects all of its nodes.
+    if not use_multipath and not isinstance(data, LightOSData):
+        return ()
+    if isinstance(data, IscsiData):
+        return tuple(
+            AskedPath(
+                f'{target.portal} {target.iqn}',
+                f'ip-{target.portal.host}:{target.portal.port}'
+                f'-iscsi-{target.iqn}-lun-{_lun(target.lun)}',
+            )
+            for target in data.targets
+        )
+    if isinstance(data, FibreChannelData):
+        return tuple(
+            AskedPath(wwpn, f'-fc-0x{wwpn}-lun-{_lun(lun)}')
+            for wwpn, lun in zip(data.wwpns, data.luns, strict=True)
+        )
+    if isinstance(data, NvmeData):
+        return tuple(
+            AskedPath(str(way.portal)) for target in data.targets for way in target.portals
+        )
+    if isinstance(data, LightOSData):
+        return tuple(AskedPath(str(way.portal)) for way in data.portals)
+    return ()
+
+
+def report(devices: BlockDevices, path: str, asked: tuple[AskedPath, ...]) -> PathReport:
+    """Compare what was asked for with what the kernel has.
+
+    :param asked: nothing: one path is enough
+    :raises VolumeNotConnected: there is no such device
+    """
+    there = devices.paths(path)
+    broken = dict(there.failed)
+    failed = [FailedPath(name, state) for name, state in there.failed]
+    if not asked:
+        return PathReport(
+            asked=1,
+            found=0 if broken and len(broken) == len(there.names) else 1,
+            failed=tuple(failed),
+        )
+    found = len(there.names) - len(broken)
+    if all(way.link is not None for way in asked):
+        links = {way: devices.by_path(way.link) for way in asked if way.link is not None}
+        if any(links.values()):
+            missing = [way for way, names in links.items() if not set(names) & set(there.names)]
+            failed += [FailedPath(way.name, 'no device appeared') for way in missing]
+            found = len(
+                [
+                    way
+                    for way, names in links.items()
+                    if (set(names) & set(there.names)) - set(broken)
+                ]
+            )
+    return PathReport(asked=len(asked), found=min(found, len(asked)), failed=tuple(failed))
+
+
+def _lun(lun: int) -> str:
+    # The kernel writes luns beyond the peripheral addressing as 64 bits.
+    return str(lun) if lun < 256 else f'0x{lun & 0xFFFF:04x}{lun >> 16 & 0xFFFF:04x}00000000'

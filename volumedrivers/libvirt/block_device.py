@@ -1,0 +1,336 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The family of volumes that os-brick makes a block device of this host.
+
+What differs between its drivers is which connector they ask and with which
+options; the rest, and what os-brick leaves undone, is here.
+"""
+
+from collections.abc import Mapping
+import platform
+import time
+import typing
+
+from oslo_log import log as logging
+
+from volumedrivers import exception
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import requirements
+from volumedrivers.host.brick import Brick
+from volumedrivers.libvirt.asked_paths import asked_paths
+from volumedrivers.libvirt.asked_paths import report
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.driver import Capability
+from volumedrivers.libvirt.driver import DriverContext
+from volumedrivers.libvirt.driver import VolumeDriver
+from volumedrivers.privsep import multipath
+
+LOG = logging.getLogger(__name__)
+
+# Seconds that the kernel may take to forget a device after its removal.
+REMOVAL_TIME = 5.0
+_POLL = 0.1
+
+
+class BlockDeviceDriver(VolumeDriver):
+    """A protocol of os-brick.
+
+    A driver names its connector (PROTOCOL) and gives the options it is made
+    with; all other methods that do not begin with an underscore may be
+    overridden.
+    """
+
+    API_VERSION = (1, 0)
+    CAPABILITIES = frozenset(
+        (
+            Capability.EXTEND,
+            Capability.FORCE_DISCONNECT,
+            Capability.MULTIATTACH,
+            Capability.HOST_DEVICE,
+        )
+    )
+
+    #: os-brick's name of the connector
+    PROTOCOL: typing.ClassVar[str]
+    #: what must be on this host
+    REQUIREMENTS: typing.ClassVar[tuple[requirements.Requirement, ...]] = ()
+    #: machines (uname -m) that os-brick has no such connector for
+    NOT_ON_MACHINES: typing.ClassVar[frozenset[str]] = frozenset()
+    #: whether os-brick removes the kernel's device; elsewhere the storage does
+    REMOVES_DEVICE: typing.ClassVar[bool] = False
+
+    def __init__(self, context: DriverContext) -> None:
+        super().__init__(context)
+        machine = platform.machine()
+        if machine in self.NOT_ON_MACHINES:
+            raise exception.VolumeDriverNotSupported(
+                driver_volume_type=self.PROTOCOL.lower(),
+                reason=f'os-brick has no {self.PROTOCOL} connector for {machine}',
+            )
+
+    def requirements(self) -> tuple[requirements.Requirement, ...]:
+        """Return what must be on this host, with these options."""
+        if self.connector_options().get('use_multipath'):
+            return (*self.REQUIREMENTS, requirements.MULTIPATH)
+        return self.REQUIREMENTS
+
+    def connector_options(self) -> dict[str, object]:
+        """Return what the connector is made with, by the names of its factory."""
+        return {}
+
+    def removal_info(self, properties: Mapping[str, object]) -> Mapping[str, object] | None:
+        """Return the second argument of os-brick's disconnect_volume.
+
+        os-brick reads the path from it, or else from the properties; those
+        always have the path of today, so there is nothing to add.
+        """
+        return None
+
+    def promised_identity(self, connection_info: ConnectionInfo) -> Identity | None:
+        """Return what Cinder says the volume is; None: it does not say."""
+        return None
+
+    def clean_up(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None, *, force: bool
+    ) -> None:
+        """Do what this protocol's connector leaves undone after a removal."""
+
+    def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
+        """Let os-brick find the device; name, identify and count what it found."""
+        started = time.monotonic()
+        properties = connection_info.to_connector()
+        if self.connector_options().get('enforce_multipath'):
+            # As an option of the connector os-brick ignores it.
+            properties['enforce_multipath'] = True
+        device_info = self._brick().connect(
+            connection_info.driver_volume_type, connection_info.volume_id, properties
+        )
+        try:
+            return self._describe(connection_info, device_info, started)
+        except BaseException:
+            self._undo(connection_info, device_info)
+            raise
+
+    def disconnect_volume(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+        force: bool = False,
+    ) -> None:
+        """Remove the device after checking that it still is the volume.
+
+        :raises IdentityMismatch: something else is there now; nothing was done
+        """
+        self._check_identity(connection_info, volume)
+        properties = self._properties(connection_info, volume)
+        try:
+            self._brick().disconnect(
+                connection_info.driver_volume_type,
+                connection_info.volume_id,
+                properties,
+                self.removal_info(properties),
+                force=force,
+            )
+        except exception.VolumeNotConnected:
+            LOG.info('Volume %s was not connected', connection_info.volume_id)
+        self.clean_up(connection_info, volume, force=force)
+        self._check_leftovers(connection_info, volume)
+
+    def extend_volume(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        requested_size: int,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> int:
+        """Let os-brick rescan the device."""
+        self._check_identity(connection_info, volume)
+        size = self._brick().extend(
+            connection_info.driver_volume_type,
+            connection_info.volume_id,
+            self._properties(connection_info, volume),
+        )
+        if size is None:
+            raise exception.ExtendVolumeFailed(
+                volume_id=connection_info.volume_id,
+                reason='os-brick could not read the size of the device',
+            )
+        return size
+
+    def why_not(self) -> str | None:
+        """Name everything that is missing on this host."""
+        return requirements.unmet(self.requirements())
+
+    def _brick(self) -> Brick:
+        return Brick(self.PROTOCOL, self.context.conf, **self.connector_options())
+
+    def _describe(
+        self,
+        connection_info: ConnectionInfo,
+        device_info: Mapping[str, typing.Any],
+        started: float,
+    ) -> ConnectedVolume:
+        found = (device_info or {}).get('path')
+        if isinstance(found, bytes):
+            found = found.decode()
+        if not isinstance(found, str) or not found:
+            raise exception.ConnectFailed(
+                volume_id=connection_info.volume_id,
+                driver_volume_type=connection_info.driver_volume_type,
+                reason='os-brick tells no path of the device',
+            )
+        path = self.context.devices.stable_path(found, wait=self.conf.device_name_timeout)
+        if path is None:
+            raise exception.UnstableDevicePath(path=found, volume_id=connection_info.volume_id)
+        multipath_id = device_info.get('multipath_id')
+        use_multipath = bool(self.connector_options().get('use_multipath'))
+        try:
+            return ConnectedVolume(
+                driver_volume_type=connection_info.driver_volume_type,
+                volume_id=connection_info.volume_id,
+                source_type='block',
+                path=path,
+                identity=self._identify(connection_info, path),
+                multipath_id=multipath_id,
+                paths=report(
+                    self.context.devices,
+                    path,
+                    asked_paths(connection_info.data, use_multipath=use_multipath),
+                ),
+                seconds=time.monotonic() - started,
+                device_info=dict(device_info),
+            )
+        except exception.VolumeNotConnected as e:
+            raise exception.VolumeDeviceNotFound(
+                volume_id=connection_info.volume_id,
+                reason=f'{path} vanished as soon as it was found',
+            ) from e
+
+    def _identify(self, connection_info: ConnectionInfo, path: str) -> Identity:
+        found = self.context.devices.identity(path)
+        if found is None:
+            return Identity('path', path)
+        identity = Identity(*found)
+        promised = self.promised_identity(connection_info)
+        if promised is not None and promised.kind == identity.kind and promised != identity:
+            raise exception.IdentityMismatch(
+                path=path,
+                found=str(identity),
+                expected=str(promised),
+                volume_id=connection_info.volume_id,
+            )
+        return identity
+
+    def _undo(
+        self, connection_info: ConnectionInfo, device_info: Mapping[str, typing.Any]
+    ) -> None:
+        properties = connection_info.to_connector()
+        properties.update(
+            {
+                key: device_info[source]
+                for key, source in (('device_path', 'path'), ('multipath_id', 'multipath_id'))
+                if (device_info or {}).get(source)
+            }
+        )
+        try:
+            # Not forced: another guest of this host may use the volume.
+            self._brick().disconnect(
+                connection_info.driver_volume_type,
+                connection_info.volume_id,
+                properties,
+                self.removal_info(properties),
+                force=False,
+            )
+        except exception.VolumeDriversError as e:
+            LOG.warning('Volume %s stays connected: %s', connection_info.volume_id, e)
+
+    def _properties(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    ) -> dict[str, object]:
+        """What os-brick is told of a connected volume, with today's device path.
+
+        Without ``volume`` it is told what Nova stored in the connection_info.
+        """
+        properties = connection_info.to_connector()
+        if volume is not None and volume.path is not None:
+            properties['device_path'] = self._path_of_today(volume, volume.path)
+        if volume is not None and volume.multipath_id is not None:
+            properties['multipath_id'] = volume.multipath_id
+        return properties
+
+    def _path_of_today(self, volume: ConnectedVolume, path: str) -> str:
+        if volume.device_info.get('path') == path:
+            return path
+        # os-brick gave a name of the kernel: it gets the one of today, which
+        # is another one after a reboot.
+        return self.context.devices.kernel_path(path) or path
+
+    def _check_identity(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    ) -> None:
+        recorded = _known_identity(volume)
+        if recorded is None or volume is None or volume.path is None:
+            return
+        try:
+            found = self.context.devices.identity(volume.path)
+        except exception.VolumeNotConnected:
+            return
+        if found != recorded:
+            raise exception.IdentityMismatch(
+                path=volume.path,
+                found=':'.join(found) if found else 'without identity',
+                expected=':'.join(recorded),
+                volume_id=connection_info.volume_id,
+            )
+
+    def _check_leftovers(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    ) -> None:
+        recorded = _known_identity(volume)
+        if recorded is None or not self.REMOVES_DEVICE:
+            return
+        left = self._wait_until_gone(recorded, REMOVAL_TIME)
+        if any('/dm-' in name for name in left):
+            # With all paths down os-brick neither flushes nor removes the map.
+            self._flush_map(recorded)
+            left = self._wait_until_gone(recorded, REMOVAL_TIME)
+        if left:
+            raise exception.LeftoversFound(
+                volume_id=connection_info.volume_id, leftovers=', '.join(left)
+            )
+
+    def _wait_until_gone(self, identity: tuple[str, str], seconds: float) -> tuple[str, ...]:
+        deadline = time.monotonic() + seconds
+        while True:
+            left = self.context.devices.leftovers(identity)
+            # A map without paths goes no other way than by our hand.
+            waits = [name for name in left if '/dm-' not in name]
+            if not waits or time.monotonic() >= deadline:
+                return left
+            time.sleep(_POLL)
+
+    def _flush_map(self, identity: tuple[str, str]) -> None:
+        try:
+            multipath.flush_map(identity[1])
+        except exception.VolumeDriversError as e:
+            LOG.warning('Map of %s: %s', ':'.join(identity), e)
+
+
+def _known_identity(volume: ConnectedVolume | None) -> tuple[str, str] | None:
+    if volume is None or volume.identity is None or volume.identity.kind == 'path':
+        return None
+    return volume.identity.kind, volume.identity.value

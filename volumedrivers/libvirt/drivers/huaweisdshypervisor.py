@@ -1,0 +1,49 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Huawei FusionStorage, by its own agent."""
+
+import os
+
+from volumedrivers import exception
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import requirements
+from volumedrivers.libvirt import machines
+from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.driver import Capability
+
+
+class HuaweiSdsVolumeDriver(BlockDeviceDriver):
+    """Volumes of driver_volume_type huaweisdshypervisor."""
+
+    PROTOCOL = 'HUAWEISDSHYPERVISOR'
+    CAPABILITIES = BlockDeviceDriver.CAPABILITIES - {Capability.EXTEND}
+    NOT_ON_MACHINES = machines.S390 | machines.PPC64
+
+    def requirements(self) -> tuple[requirements.Requirement, ...]:
+        """The tool is where an environment variable of os-brick says."""
+        path = os.environ.get('HUAWEISDSHYPERVISORCLI_PATH') or '/usr/local/bin/sds/sds_cli'
+        return (requirements.Tool(path, 'the FusionStorage agent'),)
+
+    def extend_volume(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        requested_size: int,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> int:
+        """Refuse: the connector cannot."""
+        raise exception.ExtendVolumeNotSupported(
+            driver_volume_type=connection_info.driver_volume_type
+        )

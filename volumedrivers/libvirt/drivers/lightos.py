@@ -1,0 +1,46 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Lightbits: NVMe/TCP through its discovery client."""
+
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.connection_info import LightOSData
+from volumedrivers.host import requirements
+from volumedrivers.libvirt import machines
+from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.driver import Capability
+
+
+class LightOSVolumeDriver(BlockDeviceDriver):
+    """Volumes of driver_volume_type lightos."""
+
+    PROTOCOL = 'LIGHTOS'
+    CAPABILITIES = BlockDeviceDriver.CAPABILITIES | {Capability.MULTIPATH}
+    NOT_ON_MACHINES = machines.S390 | machines.PPC64
+    REQUIREMENTS = (
+        requirements.Directory(
+            '/etc/discovery-client',
+            'the discovery client is not installed; it comes with LightOS, '
+            'and "systemctl start discovery-client" starts it',
+        ),
+        requirements.KernelModule('nvme_tcp'),
+    )
+
+    def connector_options(self) -> dict[str, object]:
+        """Its multipath is the kernel's own, and always used."""
+        return {'device_scan_attempts': self.conf.num_nvme_discover_tries}
+
+    def promised_identity(self, connection_info: ConnectionInfo) -> Identity | None:
+        """The namespace's UUID."""
+        data = connection_info.data
+        return Identity('uuid', data.uuid) if isinstance(data, LightOSData) else None

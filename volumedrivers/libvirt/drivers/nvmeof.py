@@ -1,0 +1,80 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""NVMe over Fabrics: TCP, RDMA and Fibre Channel."""
+
+from volumedrivers import exception
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.connection_info import NvmeData
+from volumedrivers.host import nvme_controller
+from volumedrivers.host import requirements
+from volumedrivers.libvirt import machines
+from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.driver import Capability
+from volumedrivers.privsep import nvme
+
+
+class NvmeofVolumeDriver(BlockDeviceDriver):
+    """Volumes of driver_volume_type nvmeof, also called nvme."""
+
+    PROTOCOL = 'NVME'
+    CAPABILITIES = BlockDeviceDriver.CAPABILITIES | {Capability.MULTIPATH}
+    NOT_ON_MACHINES = machines.S390 | machines.PPC64
+    REQUIREMENTS = (
+        requirements.Tool('nvme', 'nvme-cli'),
+        requirements.KernelModule('nvme_fabrics'),
+    )
+
+    def connector_options(self) -> dict[str, object]:
+        """os-brick 7 does not read the number of attempts it is given here."""
+        return {
+            'use_multipath': self.conf.volume_use_multipath,
+            'device_scan_attempts': self.conf.num_nvme_discover_tries,
+            'enforce_multipath': self.conf.volume_enforce_multipath,
+        }
+
+    def requirements(self) -> tuple[requirements.Requirement, ...]:
+        """Multipath is the kernel's own here; no tool is needed."""
+        return self.REQUIREMENTS
+
+    def promised_identity(self, connection_info: ConnectionInfo) -> Identity | None:
+        """Of a volume that is one namespace: its UUID or NGUID."""
+        data = connection_info.data
+        if not isinstance(data, NvmeData) or len(data.targets) != 1:
+            return None
+        target = data.targets[0]
+        if target.vol_uuid is not None:
+            return Identity('uuid', target.vol_uuid)
+        return Identity('nguid', target.nguid) if target.nguid is not None else None
+
+    def clean_up(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None, *, force: bool
+    ) -> None:
+        """Delete the controllers that os-brick leaves when the device is gone already.
+
+        They would try to reconnect for ever.  Only those of this volume's
+        portals, and only if no namespace of another volume is behind them.
+        """
+        data = connection_info.data
+        if not isinstance(data, NvmeData):
+            return
+        for target in data.targets:
+            portals = {(way.portal.host, str(way.portal.port)) for way in target.portals}
+            for name in nvme_controller.idle_controllers(target.nqn, portals):
+                try:
+                    nvme.delete_controller(name)
+                except exception.VolumeDriversError as e:
+                    raise exception.LeftoversFound(
+                        volume_id=connection_info.volume_id, leftovers=f'NVMe controller {name}'
+                    ) from e

@@ -1,0 +1,33 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Dell PowerFlex, once called ScaleIO."""
+
+from volumedrivers.host import requirements
+from volumedrivers.libvirt import machines
+from volumedrivers.libvirt.block_device import BlockDeviceDriver
+
+
+class ScaleIOVolumeDriver(BlockDeviceDriver):
+    """Volumes of driver_volume_type scaleio."""
+
+    PROTOCOL = 'SCALEIO'
+    DISK_IO = 'native'
+    NOT_ON_MACHINES = machines.S390 | machines.PPC64
+    REQUIREMENTS = (
+        requirements.Tool('/opt/emc/scaleio/sdc/bin/drv_cfg', 'the PowerFlex SDC package'),
+        requirements.KernelModule('scini', 'the PowerFlex SDC package'),
+    )
+
+    def connector_options(self) -> dict[str, object]:
+        """Attempts to find the device."""
+        return {'device_scan_attempts': self.conf.num_volume_scan_tries}

@@ -1,0 +1,32 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""StorPool."""
+
+from volumedrivers.host import requirements
+from volumedrivers.libvirt import machines
+from volumedrivers.libvirt.block_device import BlockDeviceDriver
+
+
+class StorPoolVolumeDriver(BlockDeviceDriver):
+    """Volumes of driver_volume_type storpool."""
+
+    PROTOCOL = 'STORPOOL'
+    DISK_IO = 'native'
+    NOT_ON_MACHINES = machines.S390 | machines.PPC64
+    REQUIREMENTS = (
+        requirements.Directory(
+            '/dev/storpool',
+            'the storpool_block service does not run; '
+            'run "systemctl start storpool_block" (it comes with StorPool)',
+        ),
+    )
