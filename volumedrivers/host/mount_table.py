@@ -65,6 +65,19 @@ def find(mount_point: str) -> Mount | None:
     return found
 
 
+def holding(path: str) -> Mount:
+    """Return the mount that a path without symbolic links lies on."""
+    best: Mount | None = None
+    for mount in read():
+        inside = path == mount.mount_point or path.startswith(mount.mount_point.rstrip('/') + '/')
+        # Of two at one place the later is on top.
+        if inside and (best is None or len(mount.mount_point) >= len(best.mount_point)):
+            best = mount
+    if best is None:
+        raise LookupError(f'{path} lies on no mount')
+    return best
+
+
 def _parse(line: bytes) -> Mount:
     fields = line.rstrip(b'\n').split(b' ')
     # Optional fields of any number end at a lone dash.

@@ -10,16 +10,13 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Shares mounted on this host, and who uses them."""
+"""One mount service for all file drivers: who uses which share on this host."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
-import dataclasses
 import errno
-import fnmatch
 import os
-import re
 import time
 import typing
 
@@ -31,6 +28,7 @@ from volumedrivers import exception
 from volumedrivers.host import deadline
 from volumedrivers.host import mount_table
 from volumedrivers.host import share_users
+from volumedrivers.host.share import Share
 
 LOG = logging.getLogger(__name__)
 
@@ -38,28 +36,6 @@ LOG = logging.getLogger(__name__)
 BEGUN = 'begun'
 # What a mount answers whose client has died or whose server forgot it.
 _DEAD = frozenset((errno.ENOTCONN, errno.ESTALE, errno.ECONNABORTED, errno.EHOSTDOWN))
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """What is to be mounted where, and how.
-
-    :ivar source: what mount(8) is given and /proc/self/mountinfo shows
-    :ivar fstype: what mount(8) is given: nfs, cifs, glusterfs, quobyte, ...
-    :ivar mounted_fstypes: what the kernel may call it: nfs4, fuse.glusterfs ...
-    :ivar options: mount options, not secret
-    :ivar credentials: secret mount options; they never reach an argument list
-    :ivar mounted_sources: what the kernel may call the source where that is
-        not ``source``; patterns of fnmatch
-    """
-
-    source: str
-    mount_point: str
-    fstype: str
-    mounted_fstypes: tuple[str, ...]
-    options: tuple[str, ...] = ()
-    credentials: typing.Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
-    mounted_sources: tuple[str, ...] = ()
 
 
 class ShareUsers(typing.Protocol):
@@ -220,6 +196,34 @@ class ShareMounts:
             )
         return self.resolve(share, path.removeprefix(inside), volume_id=volume_id)
 
+    def source_of(
+        self, path: str, fstypes: tuple[str, ...], *, volume_id: str | None = None
+    ) -> str:
+        """Return what is mounted where a file lies that somebody else mounted.
+
+        :param fstypes: what the file system may be
+        :raises WrongMount: the file lies on something else
+        :raises VolumeDeviceNotFound: there is no such file
+        :raises DeadlineExceeded: the file system does not answer
+        """
+        place = os.path.dirname(path)
+        try:
+            real = deadline.call(
+                lambda: os.path.realpath(path, strict=True), what=path, seconds=self.seconds
+            )
+        except OSError as error:
+            raise exception.VolumeDeviceNotFound(
+                volume_id=volume_id, reason=f'{path}: {error.strerror}'
+            ) from error
+        found = mount_table.holding(real)
+        if found.fstype not in fstypes:
+            raise exception.WrongMount(
+                mount_point=place,
+                found=f'{found.source} ({found.fstype})',
+                expected=f'a file system of type {" or ".join(fstypes)}',
+            )
+        return found.source
+
     @property
     def users(self) -> ShareUsers:
         """Who uses which mount point."""
@@ -245,7 +249,7 @@ class ShareMounts:
         place = share.mount_point
         found = mount_table.find(place)
         if found is not None:
-            _check(found, share)
+            share.check(found)
             if self.users.claimed(place) == BEGUN:
                 # Somebody was interrupted between mounting and noting it.
                 self.users.claim(place, str(found.mount_id))
@@ -271,7 +275,13 @@ class ShareMounts:
                     mount_point=place,
                     reason='the mount helper reports success, but nothing is mounted',
                 )
-            _check(found, share)
+            share.check(found)
+            if not self._answers(share):
+                raise exception.MountFailed(
+                    source=share.source,
+                    mount_point=place,
+                    reason='it was mounted, and its client died at once',
+                )
         except exception.VolumeDriversError as error:
             self._undo_failed(share, error)
             raise
@@ -292,18 +302,18 @@ class ShareMounts:
 
     def _mounted_rightly(self, share: Share) -> bool:
         found = mount_table.find(share.mount_point)
-        return found is not None and _matches(found, share)
+        return found is not None and share.matches(found)
 
     def _answers(self, share: Share) -> bool:
         """Tell whether a mount works; False: it is dead for good."""
         try:
-            self._ask(share, lambda: os.stat(share.mount_point))
+            found = self._ask(share, lambda: os.stat(share.mount_point))
         except exception.MountFailed as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno in _DEAD:
                 return False
             raise
-        return True
+        return share.root_size in (None, found.st_size)
 
     def _drop_dead(self, share: Share, found: mount_table.Mount) -> None:
         """Take away a mount whose client has died, so that it is mounted anew."""
@@ -423,37 +433,6 @@ class ShareMounts:
             what=f'somebody else who mounts or unmounts {share.mount_point}',
             seconds=self.seconds,
         )
-
-
-def _check(found: mount_table.Mount, share: Share) -> None:
-    if not _matches(found, share):
-        raise exception.WrongMount(
-            mount_point=share.mount_point,
-            found=f'{found.source} ({found.fstype})',
-            expected=f'{share.source} ({" or ".join(share.mounted_fstypes)})',
-        )
-
-
-def _matches(found: mount_table.Mount, share: Share) -> bool:
-    if found.fstype not in share.mounted_fstypes:
-        return False
-    if found.fstype.startswith('fuse') and found.root != '/':
-        # Some directory of the share, bound here.
-        return False
-    if share.mounted_sources:
-        return any(fnmatch.fnmatchcase(found.source, one) for one in share.mounted_sources)
-    return _plain(found.source) == _plain(share.source)
-
-
-def _plain(source: str) -> str:
-    """Return a source as all helpers would write it.
-
-    They differ in a slash at the end and in slashes that are doubled; an SMB
-    share may be written with backslashes.
-    """
-    source = source.replace('\\', '/')
-    start = '//' if source.startswith('//') else ''
-    return start + re.sub('/+', '/', source[len(start) :]).rstrip('/')
 
 
 def _busy(error: exception.VolumeDriversError) -> bool:
