@@ -15,13 +15,21 @@
 os-brick keeps state on its connectors, changes the dictionaries it is given
 and raises a zoo of exceptions; here each call gets a new connector and a copy,
 and what it raises becomes an exception of this package with the raw one as its
-cause.
+cause, from which the secrets of the connection were taken out (brick_errors).
 """
 
-import typing
 from collections.abc import Mapping
+import copy
+import logging
+import typing
 
 from oslo_config import cfg
+
+from volumedrivers import exception
+from volumedrivers.host import bootstrap
+from volumedrivers.host import brick_errors
+
+LOG = logging.getLogger(__name__)
 
 
 class Brick:
@@ -36,18 +44,108 @@ class Brick:
         self.conf = conf
         self.options = options
 
-    def connect(self, driver_volume_type: str, volume_id: str | None,
-                properties: Mapping[str, object]) -> dict[str, typing.Any]:
-        """:raises VolumeDeviceNotFound, ConnectFailed, MisconfiguredHost"""
-        raise NotImplementedError
+    def connect(
+        self,
+        driver_volume_type: str,
+        volume_id: str | None,
+        properties: Mapping[str, object],
+    ) -> dict[str, typing.Any]:
+        """Bring a volume to this host.
 
-    def disconnect(self, driver_volume_type: str, volume_id: str | None,
-                   properties: Mapping[str, object],
-                   device_info: Mapping[str, object] | None, *, force: bool) -> None:
-        """:raises VolumeNotConnected, FlushFailed, DisconnectFailed"""
-        raise NotImplementedError
+        :param properties: connection_info's data, with secrets in the clear;
+            os-brick gets a copy
+        :returns: os-brick's device_info; its ``path`` is a kernel name for
+            some protocols, and for RBD without a local attach an object
+        :raises VolumeDeviceNotFound: no device appeared; it may be tried again
+        :raises MisconfiguredHost: this host cannot do it
+        :raises ConnectFailed
+        """
+        call = self._call(driver_volume_type, volume_id, properties)
+        connector = self._connector(call)
+        try:
+            found = connector.connect_volume(_own(properties))
+        except Exception as error:
+            brick_errors.scrub(error, call.secrets)
+            raise brick_errors.of_connect(error, call) from error
+        if not found:
+            raise exception.VolumeDeviceNotFound(
+                volume_id=volume_id, reason='os-brick returned no device'
+            )
+        return dict(found)
 
-    def extend(self, driver_volume_type: str, volume_id: str | None,
-               properties: Mapping[str, object]) -> int | None:
-        """:raises ExtendVolumeFailed, ExtendVolumeNotSupported"""
-        raise NotImplementedError
+    def disconnect(
+        self,
+        driver_volume_type: str,
+        volume_id: str | None,
+        properties: Mapping[str, object],
+        device_info: Mapping[str, object] | None,
+        *,
+        force: bool,
+    ) -> None:
+        """Remove a volume from this host.
+
+        :param device_info: what connect returned
+        :param force: remove it although what is not written yet is lost; then
+            a flush that fails is only logged
+        :raises VolumeNotConnected: os-brick found no device; look whether
+            something else is left
+        :raises FlushFailed: nothing was removed
+        :raises DisconnectFailed
+        """
+        call = self._call(driver_volume_type, volume_id, properties, device_info)
+        connector = self._connector(call)
+        try:
+            connector.disconnect_volume(
+                _own(properties),
+                None if device_info is None else _own(device_info),
+                force=force,
+            )
+        except Exception as error:
+            brick_errors.scrub(error, call.secrets)
+            ours = brick_errors.of_disconnect(error, call, force=force)
+            if ours is not None:
+                raise ours from error
+            LOG.warning(
+                'volume %s was removed by force; on the way: %s',
+                volume_id,
+                brick_errors.describe(error, call.secrets),
+            )
+
+    def extend(
+        self, driver_volume_type: str, volume_id: str | None, properties: Mapping[str, object]
+    ) -> int | None:
+        """Make this host see the new size of a volume.
+
+        :returns: the size in bytes; None where os-brick does not know it
+        :raises ExtendVolumeNotSupported: the protocol has no such thing
+        :raises ExtendVolumeFailed: for one, a path of several is down
+        """
+        call = self._call(driver_volume_type, volume_id, properties)
+        connector = self._connector(call)
+        try:
+            size = connector.extend_volume(_own(properties))
+        except Exception as error:
+            brick_errors.scrub(error, call.secrets)
+            raise brick_errors.of_extend(error, call) from error
+        return None if size is None else int(size)
+
+    def _call(
+        self, driver_volume_type: str, volume_id: str | None, *given: object
+    ) -> brick_errors.Call:
+        secrets = tuple(set(brick_errors.secrets_of(given)))
+        return brick_errors.Call(self.protocol, driver_volume_type, volume_id, secrets)
+
+    def _connector(self, call: brick_errors.Call) -> typing.Any:
+        connector = bootstrap.load_os_brick()
+        try:
+            return connector.InitiatorConnector.factory(
+                self.protocol, bootstrap.root_helper(self.conf), **self.options
+            )
+        except Exception as error:
+            brick_errors.scrub(error, call.secrets)
+            raise brick_errors.of_factory(error, call) from error
+
+
+def _own(properties: Mapping[str, object]) -> dict[str, typing.Any]:
+    """Return a copy that os-brick may change."""
+    return copy.deepcopy(dict(properties))

@@ -39,26 +39,16 @@ the other two ways, which is why no argument can widen them.
 """
 
 import functools
-import sys
 import typing
 
 from volumedrivers import exception
+from volumedrivers.privsep import hidden_eventlet
 
-# oslo.privsep imports eventlet wherever that is installed, only to find out
-# whether it has patched the process.  Where nobody has imported it, it has
-# not, and importing it would cost a tenth of a second and a deprecation notice.
-_HIDDEN = 'eventlet'
-_hide = _HIDDEN not in sys.modules
-if _hide:
-    sys.modules[_HIDDEN] = None  # type: ignore[assignment]
-try:
+with hidden_eventlet.hidden():
     from oslo_privsep import capabilities
     from oslo_privsep import comm
     from oslo_privsep import daemon
     from oslo_privsep import priv_context
-finally:
-    if _hide:
-        del sys.modules[_HIDDEN]
 
 SECTION = 'volumedrivers_privileged'
 
