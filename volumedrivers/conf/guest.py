@@ -24,6 +24,7 @@ OPTIONS: tuple[cfg.Opt, ...] = (
     cfg.StrOpt('disk_io_mode', choices=('native', 'threads', 'io_uring'), help='Force the I/O mode of every volume.'),
     cfg.StrOpt('disk_detect_zeroes', choices=('off', 'on', 'unmap'), help='What QEMU does with zeroes.'),
     cfg.StrOpt('disk_error_policy', choices=('stop', 'report', 'ignore', 'enospace'), help='What QEMU does on an I/O error.'),
+    cfg.BoolOpt('disk_qos_bursts', default=False, help='Also honour *_max_length and group_name of qos_specs, which Nova ignores.'),
     cfg.IntOpt('disk_queues', min=1, help='Queues of a virtio-blk disk.'),
     cfg.IntOpt('disk_iothread', min=1, help='IOThread of a virtio-blk disk.'),
 )
