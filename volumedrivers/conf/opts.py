@@ -29,8 +29,10 @@ OPTIONS: tuple[cfg.Opt, ...] = tuple(itertools.chain(
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register every option of the package with a configuration object."""
-    conf.register_group(GROUP)
-    conf.register_opts(OPTIONS, group=GROUP)
+    # A group keeps the values of its options: one object in two configurations
+    # would let each set the other's.
+    conf.register_group(cfg.OptGroup(GROUP.name, title=GROUP.title))
+    conf.register_opts(OPTIONS, group=GROUP.name)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
