@@ -69,6 +69,8 @@ class BlockDeviceDriver(VolumeDriver):
     NOT_ON_MACHINES: typing.ClassVar[frozenset[str]] = frozenset()
     #: whether os-brick removes the kernel's device; elsewhere the storage does
     REMOVES_DEVICE: typing.ClassVar[bool] = False
+    #: whether a removal is told the multipath_id that the connection returned
+    TELLS_MULTIPATH_ID: typing.ClassVar[bool] = False
 
     def __init__(self, context: DriverContext) -> None:
         super().__init__(context)
@@ -184,7 +186,7 @@ class BlockDeviceDriver(VolumeDriver):
         device_info: Mapping[str, typing.Any],
         started: float,
     ) -> ConnectedVolume:
-        found = (device_info or {}).get('path')
+        found = device_info.get('path')
         if isinstance(found, bytes):
             found = found.decode()
         if not isinstance(found, str) or not found:
@@ -239,13 +241,10 @@ class BlockDeviceDriver(VolumeDriver):
         self, connection_info: ConnectionInfo, device_info: Mapping[str, typing.Any]
     ) -> None:
         properties = connection_info.to_connector()
-        properties.update(
-            {
-                key: device_info[source]
-                for key, source in (('device_path', 'path'), ('multipath_id', 'multipath_id'))
-                if (device_info or {}).get(source)
-            }
-        )
+        if device_info.get('path'):
+            properties['device_path'] = device_info['path']
+        if self.TELLS_MULTIPATH_ID and device_info.get('multipath_id'):
+            properties['multipath_id'] = device_info['multipath_id']
         try:
             # Not forced: another guest of this host may use the volume.
             self._brick().disconnect(
@@ -255,6 +254,8 @@ class BlockDeviceDriver(VolumeDriver):
                 self.removal_info(properties),
                 force=False,
             )
+        except exception.NothingToDo:
+            pass
         except exception.VolumeDriversError as e:
             LOG.warning('Volume %s stays connected: %s', connection_info.volume_id, e)
 
@@ -268,7 +269,7 @@ class BlockDeviceDriver(VolumeDriver):
         properties = connection_info.to_connector()
         if volume is not None and volume.path is not None:
             properties['device_path'] = self._path_of_today(volume, volume.path)
-        if volume is not None and volume.multipath_id is not None:
+        if self.TELLS_MULTIPATH_ID and volume is not None and volume.multipath_id is not None:
             properties['multipath_id'] = volume.multipath_id
         return properties
 

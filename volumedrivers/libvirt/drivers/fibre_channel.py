@@ -29,6 +29,7 @@ class FibreChannelVolumeDriver(BlockDeviceDriver):
     DISK_IO = 'native'
     DISK_IO_OPTIONAL = True
     REMOVES_DEVICE = True
+    TELLS_MULTIPATH_ID = True
     REQUIREMENTS = (
         requirements.Directory(
             '/sys/class/fc_host',

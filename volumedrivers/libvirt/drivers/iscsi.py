@@ -21,6 +21,7 @@ from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
+from volumedrivers.libvirt.qemu_iscsi import QemuInitiator
 
 
 class KernelInitiator(BlockDeviceDriver):
@@ -58,7 +59,7 @@ class IscsiVolumeDriver(VolumeDriver):
     def __init__(self, context: DriverContext) -> None:
         super().__init__(context)
         self._kernel = KernelInitiator(context)
-        self._qemu: VolumeDriver = self._kernel
+        self._qemu = QemuInitiator(context)
 
     def _initiator(self, volume: ConnectedVolume | None = None) -> VolumeDriver:
         if volume is None:
