@@ -1,0 +1,102 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Volumes that are files on an SMB share."""
+
+import re
+
+from volumedrivers import exception
+from volumedrivers import mount_options
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.connection_values import Unfit
+from volumedrivers.host import requirements
+from volumedrivers.host.file_system import FileSystem
+from volumedrivers.host.share import Share
+from volumedrivers.host.share import mount_point
+from volumedrivers.libvirt.share_file import ShareFileDriver
+from volumedrivers.protocol_data import ShareData
+
+# mount.cifs takes many names for these.
+_USER = frozenset(('user', 'username'))
+_PASSWORD = frozenset(('pass', 'password'))
+_DOMAIN = frozenset(('dom', 'domain', 'workgroup'))
+_OPTION = re.compile(r'(?P<name>[^=]+)(?:=(?P<value>.*))?', re.DOTALL)
+
+
+class SmbfsVolumeDriver(ShareFileDriver):
+    """SMB, with the kernel's CIFS client; a password never is an argument."""
+
+    REQUIREMENTS = (requirements.Tool('mount.cifs', 'cifs-utils'), FileSystem('cifs'))
+    DISK_CACHE = 'writeback'
+
+    def make_share(self, connection_info: ConnectionInfo, data: ShareData) -> Share:
+        """The configuration's mount options come after Cinder's, and win.
+
+        :raises InvalidOption: smbfs_mount_options is malformed
+        """
+        configured = self._configured()
+        secret = data.secret_options.reveal().split(',') if data.secret_options else []
+        options, credentials = _sort(
+            [
+                *data.options,
+                *secret,
+                *configured.public,
+                *configured.secret,
+            ]
+        )
+        return Share(
+            source=data.export,
+            mount_point=mount_point(self.conf.smbfs_mount_point_base, data.export),
+            fstype='cifs',
+            mounted_fstypes=('cifs', 'smb3'),
+            options=tuple(options),
+            credentials=credentials,
+        )
+
+    def _configured(self) -> mount_options.Options:
+        try:
+            return mount_options.split_options(self.conf.smbfs_mount_options or '')
+        except Unfit as unfit:
+            raise exception.InvalidOption(
+                option='[volumedrivers] smbfs_mount_options',
+                found='something else',
+                expected=unfit.expected,
+            ) from unfit
+
+
+def _sort(given: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Part options from credentials.
+
+    Who mounts is a credential only together with a password: without one it
+    is an option, so that the mount table shows it.  A user's domain is cut
+    off, as Cinder's SMB driver writes it where the server knows it anyway.
+    """
+    options: list[str] = []
+    user, password, domain = 'guest', None, None
+    for option in given:
+        match = _OPTION.fullmatch(option)
+        name, value = (match['name'], match['value'] or '') if match else (option, '')
+        if name in _USER:
+            user = value.rpartition('\\')[2]
+            # user=name%password is one of mount.cifs' ways.
+            user, _, together = user.partition('%')
+            password = together or password
+        elif name in _PASSWORD:
+            password = value
+        elif name in _DOMAIN:
+            domain = value
+        else:
+            options.append(option)
+    if password:
+        credentials = {'username': user, 'password': password}
+        return options, credentials | ({'domain': domain} if domain else {})
+    return [f'username={user}', *([f'domain={domain}'] if domain else []), *options], {}

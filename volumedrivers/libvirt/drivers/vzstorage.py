@@ -1,0 +1,148 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Volumes that are files in a Virtuozzo storage cluster."""
+
+from collections.abc import Mapping
+
+from oslo_log import log as logging
+
+from volumedrivers import exception
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import requirements
+from volumedrivers.host.brick import Brick
+from volumedrivers.host.file_system import FileSystem
+from volumedrivers.host.share import Share
+from volumedrivers.host.share import mount_point
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.driver import DriverContext
+from volumedrivers.libvirt.share_file import ShareFileDriver
+from volumedrivers.libvirt.share_file import share_data
+from volumedrivers.protocol_data import ShareData
+
+LOG = logging.getLogger(__name__)
+
+PROTOCOL = 'VZSTORAGE'
+# Options of pstorage-mount that other options of the configuration set.
+RESERVED = frozenset(('-c', '-l', '-C', '-u', '-g', '-m'))
+
+
+class VzstorageVolumeDriver(ShareFileDriver):
+    """Virtuozzo storage: os-brick's connector mounts it, and we unmount it.
+
+    os-brick never does; so its mount is counted as all others are.
+    """
+
+    REQUIREMENTS = (
+        requirements.Tool('pstorage-mount', 'Virtuozzo Storage'),
+        FileSystem('fuse'),
+    )
+    DISK_CACHE = 'writeback'
+
+    def __init__(self, context: DriverContext) -> None:
+        super().__init__(context)
+        reserved = sorted(RESERVED.intersection(self.conf.vzstorage_mount_opts))
+        if reserved:
+            raise exception.InvalidOption(
+                option='[volumedrivers] vzstorage_mount_opts',
+                found=f'with {" ".join(reserved)}',
+                expected='no option that another one sets: ' + ' '.join(sorted(RESERVED)),
+            )
+
+    def make_share(self, connection_info: ConnectionInfo, data: ShareData) -> Share:
+        """Describe the cluster; the mount point is the one os-brick computes."""
+        cluster = cluster_name(data)
+        # With the password, if there is one.
+        export = str(connection_info.to_connector()['export'])
+        sources = (f'vstorage://{cluster}', f'pstorage://{cluster}')
+        return Share(
+            source=data.export,
+            mount_point=mount_point(self.conf.vzstorage_mount_point_base, export),
+            fstype='vzstorage',
+            mounted_fstypes=('fuse.vstorage', 'fuse.pstorage', 'fuse'),
+            mounted_sources=(*sources, *(f'{source}/*' for source in sources)),
+        )
+
+    def mount_share(
+        self, connection_info: ConnectionInfo, share: Share, user: str
+    ) -> tuple[bool, Mapping[str, object]]:
+        """Let os-brick mount it, under the lock of the mount point."""
+        properties = connection_info.to_connector()
+        properties['options'] = self._options(share_data(connection_info))
+        device_info: dict[str, object] = {}
+
+        def mount() -> None:
+            device_info.update(
+                self._brick().connect(
+                    connection_info.driver_volume_type, connection_info.volume_id, properties
+                )
+            )
+
+        return self.context.shares.acquire(share, user, mount=mount), device_info
+
+    def find_file(
+        self,
+        connection_info: ConnectionInfo,
+        share: Share,
+        data: ShareData,
+        device_info: Mapping[str, object],
+    ) -> str:
+        """Check the path that os-brick computed: it puts the name there unseen."""
+        path = str(device_info['path'])
+        return self.context.shares.locate(share, path, volume_id=connection_info.volume_id)
+
+    def disconnect_volume(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+        force: bool = False,
+    ) -> None:
+        """Tell os-brick, which does nothing today, and let go of the mount."""
+        properties = connection_info.to_connector()
+        if volume is not None:
+            properties['options'] = self._options(share_data(connection_info))
+            properties['device_path'] = volume.path
+        try:
+            self._brick().disconnect(
+                connection_info.driver_volume_type,
+                connection_info.volume_id,
+                properties,
+                None,
+                force=force,
+            )
+        except exception.VolumeNotConnected:
+            LOG.info('Volume %s was not connected', connection_info.volume_id)
+        super().disconnect_volume(connection_info, attachment, volume=volume, force=force)
+
+    def _brick(self) -> Brick:
+        return Brick(
+            PROTOCOL,
+            self.context.conf,
+            vzstorage_mount_point_base=self.conf.vzstorage_mount_point_base,
+        )
+
+    def _options(self, data: ShareData) -> str:
+        """Return the command line of pstorage-mount that os-brick splits at blanks."""
+        names = {'cluster_name': cluster_name(data)}
+        conf = self.conf
+        words = ['-u', conf.vzstorage_mount_user, '-g', conf.vzstorage_mount_group]
+        words += ['-m', conf.vzstorage_mount_perms, '-l', conf.vzstorage_log_path % names]
+        if conf.vzstorage_cache_path:
+            words += ['-C', conf.vzstorage_cache_path % names]
+        return ' '.join([*words, *conf.vzstorage_mount_opts])
+
+
+def cluster_name(data: ShareData) -> str:
+    """Return the cluster of ``[mds[,mds]:/]cluster``."""
+    return data.export.rpartition(':/')[2]

@@ -1,0 +1,225 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The family of volumes that are files on a share.
+
+What differs between its drivers is what the share is and how it is mounted.
+"""
+
+import abc
+from collections.abc import Mapping
+import time
+import typing
+
+from volumedrivers import exception
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import image_file
+from volumedrivers.host import requirements
+from volumedrivers.host.share import Share
+from volumedrivers.libvirt import disk_of_volume
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.disk import Disk
+from volumedrivers.libvirt.driver import Capability
+from volumedrivers.libvirt.driver import DiskInfo
+from volumedrivers.libvirt.driver import VolumeDriver
+from volumedrivers.protocol_data import ShareData
+
+# What QEMU can grow while a guest uses it.
+GROWABLE_FORMATS = frozenset(('raw', 'qcow2'))
+
+
+class ShareFileDriver(VolumeDriver):
+    """A protocol whose volumes are files on a share that is mounted here.
+
+    A driver says what the share is (``make_share``); the methods that do not
+    begin with an underscore may be overridden.
+    """
+
+    API_VERSION = (1, 0)
+    CAPABILITIES = frozenset(
+        (
+            Capability.EXTEND,
+            Capability.FORCE_DISCONNECT,
+            Capability.MULTIATTACH,
+        )
+    )
+
+    #: what must be on this host
+    REQUIREMENTS: typing.ClassVar[tuple[requirements.Requirement, ...]] = ()
+    #: the disk's cache mode, as Nova has it for this protocol
+    DISK_CACHE: typing.ClassVar[str] = 'none'
+
+    @abc.abstractmethod
+    def make_share(self, connection_info: ConnectionInfo, data: ShareData) -> Share:
+        """Describe the share and where it is mounted.
+
+        :raises InvalidConnectionInfo: no share is called that
+        """
+
+    def file_name(self, connection_info: ConnectionInfo, data: ShareData) -> str:
+        """Return the name of the volume's file on the share."""
+        return data.name
+
+    def disk_io(self) -> str | None:
+        """Return the disk's I/O mode, as Nova has it for this protocol."""
+        return None
+
+    def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
+        """Mount the share if nobody has, and look at the file.
+
+        :raises PathOutsideShare, UnsafeImage, WrongMount: the file was not opened
+        """
+        started = time.monotonic()
+        data = share_data(connection_info)
+        share = self.make_share(connection_info, data)
+        user = self._user(connection_info, data, attachment)
+        new, device_info = self.mount_share(connection_info, share, user)
+        try:
+            path = self.find_file(connection_info, share, data, device_info)
+            image = image_file.inspect(
+                path,
+                data.format,
+                root=share.mount_point,
+                seconds=self.conf.mount_timeout,
+                volume_id=connection_info.volume_id,
+            )
+        except BaseException as error:
+            # A guest that had it before keeps it.
+            if new:
+                self._take_back(share, user, error)
+            raise
+        return ConnectedVolume(
+            driver_volume_type=connection_info.driver_volume_type,
+            volume_id=connection_info.volume_id,
+            source_type='file',
+            path=path,
+            format=image.format,
+            identity=Identity('file', f'{data.export}/{data.name}#{image.inode}'),
+            seconds=time.monotonic() - started,
+            device_info=device_info,
+        )
+
+    def mount_share(
+        self, connection_info: ConnectionInfo, share: Share, user: str
+    ) -> tuple[bool, Mapping[str, object]]:
+        """Mount the share unless it is mounted.
+
+        :returns: whether the user is a new one, and what os-brick said if it
+            was asked
+        """
+        return self.context.shares.acquire(share, user), {}
+
+    def find_file(
+        self,
+        connection_info: ConnectionInfo,
+        share: Share,
+        data: ShareData,
+        device_info: Mapping[str, object],
+    ) -> str:
+        """Return the path of the volume's file, which lies on the share."""
+        name = self.file_name(connection_info, data)
+        return self.context.shares.resolve(share, name, volume_id=connection_info.volume_id)
+
+    def disconnect_volume(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+        force: bool = False,
+    ) -> None:
+        """Let go of the share; the last of its users unmounts it.
+
+        :param force: take the mount out of the directory tree even if it is
+            busy or its server does not answer
+        """
+        data = share_data(connection_info)
+        share = self.make_share(connection_info, data)
+        user = self._user(connection_info, data, attachment)
+        self.context.shares.release(share, user, force=force)
+
+    def extend_volume(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        requested_size: int,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> int:
+        """Return the requested size: QEMU grows the file when the disk is resized.
+
+        :raises ExtendVolumeNotSupported: QEMU cannot grow this image format
+        """
+        data = share_data(connection_info)
+        image_format = volume.format if volume is not None else data.format or 'raw'
+        return grown(connection_info, image_format, requested_size)
+
+    def get_disk(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume, disk_info: DiskInfo
+    ) -> Disk:
+        """Describe the disk for libvirt."""
+        return disk_of_volume.disk_of_volume(
+            self.conf,
+            connection_info,
+            volume,
+            disk_info,
+            io=self.disk_io(),
+            cache=self.DISK_CACHE,
+        )
+
+    def why_not(self) -> str | None:
+        """Name everything that is missing on this host."""
+        return requirements.unmet(self.REQUIREMENTS)
+
+    def _user(self, connection_info: ConnectionInfo, data: ShareData, attachment: str) -> str:
+        # By volume, not by file: a snapshot changes the name of the file.
+        return f'{attachment}/{connection_info.volume_id or data.name}'
+
+    def _take_back(self, share: Share, user: str, error: BaseException) -> None:
+        try:
+            self.context.shares.release(share, user)
+        except exception.VolumeDriversError as second:
+            error.add_note(f'and letting go of the share failed: {second}')
+
+
+def share_data(connection_info: ConnectionInfo) -> ShareData:
+    """Return the connection_info's data, which is that of a file on a share."""
+    if not isinstance(connection_info.data, ShareData):
+        raise exception.InvalidConnectionInfo(
+            driver_volume_type=connection_info.driver_volume_type,
+            key='data',
+            found=type(connection_info.data).__name__,
+            expected='a file on a share',
+        )
+    return connection_info.data
+
+
+def grown(connection_info: ConnectionInfo, image_format: str, requested_size: int) -> int:
+    """Return a requested size in bytes, if QEMU can grow an image of the format.
+
+    :raises InvalidSize: no size of a volume
+    :raises ExtendVolumeNotSupported: QEMU cannot grow it
+    """
+    if isinstance(requested_size, bool) or not isinstance(requested_size, int):
+        reason = 'it is no whole number'
+    elif requested_size <= 0:
+        reason = 'a volume has at least one byte'
+    elif image_format in GROWABLE_FORMATS:
+        return requested_size
+    else:
+        raise exception.ExtendVolumeNotSupported(
+            driver_volume_type=f'{connection_info.driver_volume_type} ({image_format})'
+        )
+    raise exception.InvalidSize(
+        size=requested_size, volume=f'volume {connection_info.volume_id}', reason=reason
+    )
