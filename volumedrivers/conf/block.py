@@ -14,14 +14,91 @@
 
 from oslo_config import cfg
 
+from volumedrivers.conf.prose import prose
+
 OPTIONS: tuple[cfg.Opt, ...] = (
-    cfg.BoolOpt('volume_use_multipath', default=False, help='Use dm-multipath.'),
-    cfg.BoolOpt('volume_enforce_multipath', default=False, help='Refuse without multipathd.'),
-    cfg.IntOpt('num_volume_scan_tries', default=5, min=1, help='Scan attempts: iSCSI, FC, ScaleIO.'),
-    cfg.StrOpt('iscsi_iface', help='Offload interface.'),
-    cfg.StrOpt('iscsi_client', default='kernel', choices=('kernel', 'qemu'), help='Whose initiator.'),
-    cfg.IntOpt('num_iser_scan_tries', default=5, min=1, help='Scan attempts: iSER.'),
-    cfg.BoolOpt('iser_use_multipath', default=False, help='Use dm-multipath for iSER.'),
-    cfg.IntOpt('num_nvme_discover_tries', default=5, min=1, help='Attempts: NVMe-oF, LightOS.'),
-    cfg.FloatOpt('device_name_timeout', default=5.0, min=0, help='Seconds to wait for udev.'),
+    cfg.BoolOpt(
+        'volume_use_multipath',
+        default=False,
+        help=prose("""
+Connect iSCSI, Fibre Channel and NVMe-oF volumes over all paths that Cinder
+names, and give guests the multipath device.  multipathd must run; NVMe uses the kernel's own
+multipath.  Change it only while no volume is attached: what was connected
+with it has to be removed with it, or the map is left behind without being
+flushed.
+"""),
+    ),
+    cfg.BoolOpt(
+        'volume_enforce_multipath',
+        default=False,
+        help=prose("""
+Refuse to connect a volume when ``volume_use_multipath`` is set and multipathd
+does not answer.  Without it such a volume is connected over one path and only
+a warning says so: it works until that path fails.  Cinder is told of it in
+the connector properties.
+"""),
+    ),
+    cfg.IntOpt(
+        'num_volume_scan_tries',
+        default=5,
+        min=1,
+        help=prose("""
+How often this host looks for a new device of an iSCSI, Fibre Channel or
+PowerFlex volume.  os-brick waits longer after each attempt, so the fifth comes
+after some ten seconds; raise it where an array takes longer to export a
+volume.  It is also how long a volume that does not exist keeps a caller
+waiting.
+"""),
+    ),
+    cfg.StrOpt(
+        'iscsi_iface',
+        help=prose("""
+Name of the iSCSI interface to log in through, as ``iscsiadm -m iface`` lists
+it, for adapters with iSCSI offload.  All volumes of type iscsi use it.  Unset,
+it is ``default``: software iSCSI over TCP.
+"""),
+    ),
+    cfg.StrOpt(
+        'iscsi_client',
+        default='kernel',
+        choices=('kernel', 'qemu'),
+        help=prose("""
+Who logs in to iSCSI targets: this host's kernel, whose device the guest is
+given, or QEMU itself.  ``qemu`` needs neither root nor iscsid, and leaves no
+device on the host that could be mistaken for another; in exchange there is no
+multipath, QEMU needs its iscsi block driver, and CHAP's password is kept in a
+libvirt secret.
+"""),
+    ),
+    cfg.IntOpt(
+        'num_iser_scan_tries',
+        default=5,
+        min=1,
+        help='As num_volume_scan_tries, for iSER (iSCSI over RDMA).',
+    ),
+    cfg.BoolOpt(
+        'iser_use_multipath',
+        default=False,
+        help='As volume_use_multipath, for iSER (iSCSI over RDMA), which has a switch of its own.',
+    ),
+    cfg.IntOpt(
+        'num_nvme_discover_tries',
+        default=5,
+        min=1,
+        help=prose("""
+How often this host looks for a new device of an NVMe-oF or LightOS volume.
+os-brick up to 7.1 counts three times for NVMe-oF whatever is set here.
+"""),
+    ),
+    cfg.FloatOpt(
+        'device_name_timeout',
+        default=5.0,
+        min=0,
+        help=prose("""
+Seconds to wait for udev to give a new device its persistent name below
+/dev/disk, which is the only kind of name a guest is given.  A device without
+one is removed again and the attachment refused, because /dev/sdb is another
+volume after the next reboot.
+"""),
+    ),
 )

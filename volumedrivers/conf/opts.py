@@ -23,8 +23,9 @@ from volumedrivers.conf import network
 from volumedrivers.conf import share
 
 GROUP = cfg.OptGroup('volumedrivers', title='Volumes of libvirt guests')
-OPTIONS: tuple[cfg.Opt, ...] = tuple(itertools.chain(
-    host.OPTIONS, guest.OPTIONS, block.OPTIONS, share.OPTIONS, network.OPTIONS))
+OPTIONS: tuple[cfg.Opt, ...] = tuple(
+    itertools.chain(host.OPTIONS, guest.OPTIONS, block.OPTIONS, share.OPTIONS, network.OPTIONS)
+)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
