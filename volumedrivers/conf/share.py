@@ -134,9 +134,7 @@ More arguments of pstorage-mount, with commas, for example ``-v,-R,500``.  What
 the other options say (-c, -l, -C, -u, -g and -m) must not be repeated here.
 """),
     ),
-    cfg.StrOpt(
-        'scality_mount_point_base', default='$state_path/mnt', help=_BASE.format(what='Scality')
-    ),
+    cfg.StrOpt('scality_mount_point_base', default='$state_path/mnt', help=_base('Scality')),
     cfg.StrOpt(
         'scality_sofs_config',
         help=prose("""
