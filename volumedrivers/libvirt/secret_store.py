@@ -147,7 +147,7 @@ def _look_up(
     connection: libvirt.virConnect, number: int, usage_id: str
 ) -> libvirt.virSecret | None:
     try:
-        return connection.secretLookupByUsage(number, usage_id, 0)
+        return connection.secretLookupByUsage(number, usage_id)
     except libvirt.libvirtError as e:
         # Only this code says that there is none.  A guest whose encrypted disk
         # is set up as if it had no secret would write over its LUKS header.
