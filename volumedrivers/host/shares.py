@@ -26,6 +26,7 @@ from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.host import deadline
+from volumedrivers.host import image_file
 from volumedrivers.host import mount_table
 from volumedrivers.host import share_users
 from volumedrivers.host.share import Share
@@ -195,6 +196,17 @@ class ShareMounts:
                 name=path, mount_point=share.mount_point, resolved=path
             )
         return self.resolve(share, path.removeprefix(inside), volume_id=volume_id)
+
+    def inspect(
+        self, path: str, declared: str | None, *, root: str, volume_id: str | None = None
+    ) -> image_file.ImageFile:
+        """Check that a file is the image it is declared to be, and safe.
+
+        See image_file.inspect, which this calls with the service's deadline.
+        """
+        return image_file.inspect(
+            path, declared, root=root, seconds=self.seconds, volume_id=volume_id
+        )
 
     def source_of(
         self, path: str, fstypes: tuple[str, ...], *, volume_id: str | None = None

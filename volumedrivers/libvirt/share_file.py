@@ -22,7 +22,6 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
-from volumedrivers.host import image_file
 from volumedrivers.host import requirements
 from volumedrivers.host.share import Share
 from volumedrivers.libvirt import disk_of_volume
@@ -86,11 +85,10 @@ class ShareFileDriver(VolumeDriver):
         new, device_info = self.mount_share(connection_info, share, user)
         try:
             path = self.find_file(connection_info, share, data, device_info)
-            image = image_file.inspect(
+            image = self.context.shares.inspect(
                 path,
                 data.format,
                 root=share.mount_point,
-                seconds=self.conf.mount_timeout,
                 volume_id=connection_info.volume_id,
             )
         except BaseException as error:

@@ -17,7 +17,6 @@ import time
 
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
-from volumedrivers.host import image_file
 from volumedrivers.host import requirements
 from volumedrivers.host.file_system import FileSystem
 from volumedrivers.libvirt import disk_of_volume
@@ -62,12 +61,8 @@ class GpfsVolumeDriver(VolumeDriver):
         path = data.device_path
         volume_id = connection_info.volume_id
         source = self.context.shares.source_of(path, ('gpfs',), volume_id=volume_id)
-        image = image_file.inspect(
-            path,
-            'raw',
-            root=os.path.dirname(path),
-            seconds=self.conf.mount_timeout,
-            volume_id=volume_id,
+        image = self.context.shares.inspect(
+            path, 'raw', root=os.path.dirname(path), volume_id=volume_id
         )
         return ConnectedVolume(
             driver_volume_type=connection_info.driver_volume_type,
