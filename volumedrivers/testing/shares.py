@@ -38,15 +38,15 @@ class FakeShareMounts(ShareMounts):
         """Note it; ``mount`` is called as the real one calls it."""
         if mount is not None:
             mount()
-        new = attachment not in self._users.users(share.mount_point)
-        self._users.add(share.mount_point, attachment)
+        new = attachment not in self.users.users(share.mount_point)
+        self.users.add(share.mount_point, attachment)
         self.mounted[share.mount_point] = share
         return new
 
     def release(self, share: Share, attachment: str, *, force: bool = False) -> bool:
         """Forget it."""
-        self._users.remove(share.mount_point, attachment)
-        if self._users.users(share.mount_point):
+        self.users.remove(share.mount_point, attachment)
+        if self.users.users(share.mount_point):
             return True
         self.mounted.pop(share.mount_point, None)
         return False
