@@ -42,26 +42,22 @@ def run(
     *,
     what: str,
     timeout: float,
-    stdin: bytes = b'',
     keep: typing.Sequence[int] = (),
 ) -> Result:
     """Run a program and wait for it.
 
     :param what: what is waited for, for the message of DeadlineExceeded
     :param timeout: seconds; then the program and its children are killed
-    :param stdin: what it reads; the place for a secret
     :param keep: file descriptors that it inherits
     :raises ToolMissing, DeadlineExceeded
     """
-    # Files, not pipes: a FUSE client goes on running in the background and
+    # A file, not a pipe: a FUSE client goes on running in the background and
     # would keep a pipe open for ever.
-    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
-        source.write(stdin)
-        source.seek(0)
+    with tempfile.TemporaryFile() as sink:
         try:
             process = subprocess.Popen(
                 list(argv),
-                stdin=source,
+                stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
                 cwd='/',

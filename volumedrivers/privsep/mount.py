@@ -19,8 +19,8 @@ are not an argument; see trusted for where they come from.  Every mount gets
 ``nosuid`` and ``nodev``, and if a helper did not set them they are set
 afterwards.
 
-Credentials never reach an argument list, an environment or a file system: a
-tool reads them from an anonymous file in memory, or from its standard input.
+Credentials never reach an argument list, an environment or a file system: the
+mount helper reads them from an anonymous file in memory.
 """
 
 import os
@@ -34,10 +34,9 @@ from volumedrivers.privsep import mount_point as places
 from volumedrivers.privsep import share_arguments
 from volumedrivers.privsep import trusted
 
-_CLUSTERS = '/etc/pstorage/clusters'
 # FUSE clients are processes; in a scope of their own they outlive a restart
 # of the service that mounted, whose control group systemd would empty.
-_FUSE = frozenset({'glusterfs', 'quobyte', 'vzstorage', 'sofs'})
+_FUSE = frozenset({'glusterfs', 'quobyte', 'sofs'})
 
 
 @context.privileged
@@ -52,14 +51,15 @@ def mount(
 ) -> None:
     """Mount a share; the mount point has to exist, with nothing mounted on it.
 
-    :param fstype: nfs, nfs4, cifs, glusterfs, ceph, quobyte, vzstorage or sofs
-    :param source: as mount(8) takes it; for vzstorage ``[mds,...:/]cluster``
-    :param mount_point: an absolute path directly below a configured base (a
-        base itself for sofs), free of symbolic links
-    :param options: mount options, each alone or with commas; for quobyte,
-        vzstorage and sofs the configuration has them and none are taken
-    :param credentials: cifs: username, password, domain; ceph: secret;
-        vzstorage: password
+    Virtuozzo's storage is not here, because os-brick mounts it.
+
+    :param fstype: nfs, nfs4, cifs, glusterfs, ceph, quobyte or sofs
+    :param source: as mount(8) takes it
+    :param mount_point: an absolute path directly below a configured base,
+        free of symbolic links
+    :param options: mount options, each alone or with commas; for quobyte and
+        sofs the configuration has them and none are taken
+    :param credentials: cifs: username, password, domain; ceph: secret
     :param timeout: seconds
     :raises PrivilegedCallRefused: an argument is not accepted
     :raises MountFailed, DeadlineExceeded, ToolMissing
@@ -68,7 +68,7 @@ def mount(
     share_arguments.check_source(fstype, source)
     checked = share_arguments.check_options(fstype, options)
     share_arguments.check_credentials(fstype, secrets)
-    places.check(mount_point, fstype=fstype)
+    places.check(mount_point)
     try:
         place = places.place(mount_point)
     except FileNotFoundError as error:
@@ -82,9 +82,7 @@ def mount(
     what = f'mount of {source}'
     memory: list[int] = []
     try:
-        if fstype == 'vzstorage':
-            argv = _vzstorage(source, mount_point, secrets, options, timeout)
-        elif fstype == 'quobyte':
+        if fstype == 'quobyte':
             argv = _quobyte(source, mount_point, options)
         else:
             if fstype == 'sofs':
@@ -115,7 +113,7 @@ def unmount(mount_point: str, lazy: bool = False, *, timeout: float = 60) -> Non
     :raises Busy: somebody uses it
     :raises MountFailed, DeadlineExceeded
     """
-    places.check(mount_point, fstype='sofs')
+    places.check(mount_point)
     found = places.mounted_at(mount_point)
     if found is None:
         return
@@ -144,7 +142,7 @@ def make_mount_point(path: str) -> None:
 
     :raises PrivilegedCallRefused: it is not below a configured base
     """
-    places.check(path, fstype='sofs')
+    places.check(path)
     places.make(path)
 
 
@@ -195,51 +193,6 @@ def _quobyte(source: str, mount_point: str, options: typing.Sequence[str]) -> li
     argv = ['mount.quobyte', '--disable-xattrs', source, mount_point]
     client_cfg = trusted.configuration().volumedrivers.quobyte_client_cfg
     return [*argv, '-c', client_cfg] if client_cfg else argv
-
-
-def _vzstorage(
-    source: str,
-    mount_point: str,
-    secrets: typing.Mapping[str, str],
-    options: typing.Sequence[str],
-    timeout: float,
-) -> list[str]:
-    _no_options('vzstorage', options)
-    group = trusted.configuration().volumedrivers
-    servers, _, cluster = source.rpartition(':/')
-    if servers:
-        directory = os.path.join(_CLUSTERS, cluster)
-        os.makedirs(directory, mode=0o755, exist_ok=True)
-        with open(os.path.join(directory, 'bs_list'), 'w', encoding='ascii') as listing:
-            listing.writelines(f'{server}\n' for server in servers.split(','))
-    if secrets:
-        result = commands.run(
-            ['pstorage', '-c', cluster, 'auth-node', '-P'],
-            what=f'pstorage auth-node for {cluster}',
-            timeout=timeout,
-            stdin=secrets['password'].encode(),
-        )
-        if result.code:
-            raise exception.MountFailed(
-                source=source, mount_point=mount_point, reason=_safe(result, secrets)
-            )
-    names = {'cluster_name': cluster}
-    argv = [
-        'pstorage-mount',
-        '-c',
-        cluster,
-        '-u',
-        group.vzstorage_mount_user,
-        '-g',
-        group.vzstorage_mount_group,
-        '-m',
-        group.vzstorage_mount_perms,
-        '-l',
-        group.vzstorage_log_path % names,
-    ]
-    if group.vzstorage_cache_path:
-        argv += ['-C', group.vzstorage_cache_path % names]
-    return [*argv, *group.vzstorage_mount_opts, mount_point]
 
 
 def _verify(source: str, mount_point: str, place: tuple[int, int], timeout: float) -> None:

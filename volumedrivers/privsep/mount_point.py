@@ -12,9 +12,8 @@
 
 """Where a share may be mounted, and what is mounted there.
 
-A mount point is a directory directly below one of the configured bases; the
-base itself counts for Scality, which mounts a whole ring there.  Nothing
-deeper is allowed, because a deeper path could lead through a share, whose
+A mount point is a directory directly below one of the configured bases.
+Nothing deeper is allowed, because a deeper path could lead through a share, whose
 server can put a symbolic link anywhere.  The path has to resolve to itself:
 it is walked from the root, one component after the other, and a symbolic
 link is refused wherever it stands.  Between that walk and the mount(2) of
@@ -54,7 +53,7 @@ def _refused(path: str, reason: str) -> exception.PrivilegedCallRefused:
     )
 
 
-def check(path: str, *, fstype: str | None = None) -> None:
+def check(path: str) -> None:
     """:raises PrivilegedCallRefused: nothing may be mounted there"""
     bases = trusted.mount_point_bases()
     if (
@@ -64,8 +63,6 @@ def check(path: str, *, fstype: str | None = None) -> None:
         or not path.isprintable()
     ):
         raise _refused(str(path), 'is no normalised absolute path')
-    if path in bases and fstype == 'sofs':
-        return
     base, name = os.path.split(path)
     if base not in bases or not _NAME.fullmatch(name):
         ignored = trusted.ignored_files()
@@ -134,21 +131,30 @@ def make(path: str) -> None:
     share while it is not mounted; that does not hold for the share on top.
 
     :raises PrivilegedCallRefused: a link is in the way
+    :raises MountFailed: it cannot be made
     """
     base, name = os.path.split(path)
-    if path in trusted.mount_point_bases():
-        os.makedirs(path, mode=0o755, exist_ok=True)
-        return
-    os.makedirs(base, mode=0o755, exist_ok=True)
-    with opened(base) as parent:
-        try:
-            os.mkdir(name, mode=0o700, dir_fd=parent)
-        except FileExistsError:
-            # Looking at what is mounted could hang.
-            if mounted_at(path) is None:
-                found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-                if not stat.S_ISDIR(found.st_mode):
-                    raise _refused(path, 'is no directory') from None
+    try:
+        os.makedirs(base, mode=0o755, exist_ok=True)
+        with opened(base) as parent:
+            _make_in(parent, name, path)
+    except OSError as error:
+        raise exception.MountFailed(
+            source='directory',
+            mount_point=path,
+            reason=f'not made: {os.strerror(error.errno or 0)}',
+        ) from error
+
+
+def _make_in(parent: int, name: str, path: str) -> None:
+    try:
+        os.mkdir(name, mode=0o700, dir_fd=parent)
+    except FileExistsError:
+        # Looking at what is mounted could hang.
+        if mounted_at(path) is None:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                raise _refused(path, 'is no directory') from None
 
 
 def remove(path: str) -> None:

@@ -34,7 +34,6 @@ SOURCES: typing.Mapping[str, str] = {
     'glusterfs': rf'{_HOST}(?:,{_HOST})*:/?[0-9A-Za-z_][0-9A-Za-z_./-]*',
     'quobyte': rf'(?:quobyte://)?{_HOST}(?::\d+)?(?:,{_HOST}(?::\d+)?)*{_PATH}',
     'ceph': rf'(?:{_HOST}(?::\d+)?(?:[,/]{_HOST}(?::\d+)?)*:|[0-9A-Za-z_.-]+@[^\s/=]*=){_PATH}',
-    'vzstorage': rf'(?:{_HOST}(?::\d+)?(?:,{_HOST}(?::\d+)?)*:/)?[0-9A-Za-z_][0-9A-Za-z_-]*',
     'sofs': _PATH,
 }
 
@@ -42,7 +41,6 @@ SOURCES: typing.Mapping[str, str] = {
 CREDENTIALS: typing.Mapping[str, frozenset[str]] = {
     'cifs': frozenset({'username', 'password', 'domain'}),
     'ceph': frozenset({'secret'}),
-    'vzstorage': frozenset({'password'}),
 }
 
 # How the kernel names what was mounted; "fuse" alone is what a client that
