@@ -18,6 +18,7 @@ import pathlib
 
 import pytest
 
+from tests.functional import volumes
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
@@ -62,3 +63,15 @@ def linux_guest(
     directory: pathlib.Path = tmp_path_factory.mktemp('linux')
     with guests.CooperatingGuest(hypervisor, directory, 'linux') as started:
         yield started
+
+
+@pytest.fixture
+def raw_volume(tmp_path: pathlib.Path) -> volumes.Volume:
+    return volumes.RawVolume(tmp_path)
+
+
+@pytest.fixture(params=volumes.KINDS)
+def volume(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[volumes.Volume]:
+    """A volume of every kind, one after the other."""
+    with volumes.KINDS[request.param](tmp_path) as made:
+        yield made

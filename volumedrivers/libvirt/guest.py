@@ -31,11 +31,10 @@ if typing.TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-# setBlockIoTune leaves a kind of limit alone when nothing of it is given; so
-# these are always given, and what is not limited is 0.
-_LIMITS = tuple(
-    f'{what}_{unit}_sec' for unit in ('bytes', 'iops') for what in ('total', 'read', 'write')
-)
+# setBlockIoTune leaves a kind of limit alone when nothing of it is given, and
+# refuses to lift one whose burst or request size it is to leave alone.  So all
+# numbers are always given, and what is not limited is 0.
+_LIMITS = tuple(name for name in IOTune.FIELDS if name != 'group_name')
 
 
 class Guest:

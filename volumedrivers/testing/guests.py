@@ -212,7 +212,7 @@ class CooperatingGuest:
         command = (
             'for d in /sys/block/vd* /sys/block/sd*; do [ -e $d ] || continue; '
             'echo "${d##*/} $(cat $d/serial $d/device/vpd_pg80 2>/dev/null | '
-            "tr -cd '[:graph:]')\"; done"
+            "tr -cd 'a-zA-Z0-9_-')\"; done"
         )
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
