@@ -17,8 +17,14 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment.results import AttachedVolume
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.connected_volume import NetworkHost
+from volumedrivers.libvirt.connected_volume import NetworkSource
 
 if typing.TYPE_CHECKING:
+    from volumedrivers.connection_info import ConnectionInfo
+    from volumedrivers.host.block_device import BlockDevices
     from volumedrivers.libvirt.disk import Disk
     from volumedrivers.libvirt.guest import Guest
     from volumedrivers.libvirt.hypervisor import Hypervisor
@@ -55,25 +61,67 @@ def target_of(disk: 'Disk') -> str:
     return (disk.target.dev if disk.target is not None else None) or ''
 
 
-def other_users(hypervisor: 'Hypervisor', volume_id: str, guest_uuid: str) -> tuple[str, ...]:
-    """Return the names of the other guests of this host that have the volume.
+def other_users(hypervisor: 'Hypervisor', volume_id: str, guest_uuid: str) -> dict[str, str]:
+    """Return the other guests of this host that have the volume.
 
+    :returns: the type of the disk's source (block, file, network) by guest name
     :raises HypervisorUnavailable, HypervisorError: libvirt could not say
     """
-    return tuple(
-        sorted(
-            guest.name
-            for guest in hypervisor.guests()
-            if guest.uuid != guest_uuid and _has(guest, volume_id)
+    users = {}
+    for guest in hypervisor.guests():
+        if guest.uuid == guest_uuid:
+            continue
+        try:
+            disks = tuple(disks_of(guest))
+        except exception.GuestNotFound:
+            continue  # it went while we looked
+        for disk in disks:
+            if volume_id_of(disk) == volume_id:
+                users[guest.name] = disk.type or 'file'
+    return users
+
+
+def connected_volume(
+    disk: 'Disk', connection_info: 'ConnectionInfo', devices: 'BlockDevices'
+) -> ConnectedVolume | None:
+    """Return what connect_volume answered, as far as the guest's disk tells.
+
+    A driver learns from it by which client and path the volume was connected.
+    None when the disk has a device name that may mean another device by now.
+    """
+    source = None
+    path = disk.path
+    identity = None
+    if disk.type == 'network' and disk.source is not None:
+        source = NetworkSource(
+            protocol=disk.source.protocol or '',
+            name=disk.source.name or '',
+            hosts=tuple(NetworkHost(host.name or '', host.port) for host in disk.source.hosts),
         )
+        path = None
+    elif disk.type == 'block' and path is not None:
+        if devices.stable_path(path, wait=0.0) != path:
+            return None
+        identity = _identity(path, devices)
+    if disk.type not in ('block', 'file', 'network') or (path is None and source is None):
+        return None
+    return ConnectedVolume(
+        driver_volume_type=connection_info.driver_volume_type,
+        volume_id=connection_info.volume_id,
+        source_type=typing.cast(typing.Literal['block', 'file', 'network'], disk.type),
+        path=path,
+        source=source,
+        format=(disk.driver.type if disk.driver is not None else None) or 'raw',
+        identity=identity,
     )
 
 
-def _has(guest: 'Guest', volume_id: str) -> bool:
+def _identity(path: str, devices: 'BlockDevices') -> Identity | None:
     try:
-        return any(volume_id_of(disk) == volume_id for disk in disks_of(guest))
-    except exception.GuestNotFound:
-        return False  # it went while we looked
+        found = devices.identity(path)
+    except exception.VolumeNotConnected:
+        return None
+    return None if found is None else Identity(*found)
 
 
 def describe(guest: 'Guest', disk: 'Disk') -> AttachedVolume:

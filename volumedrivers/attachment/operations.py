@@ -32,7 +32,6 @@ from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.results import ExtendResult
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
-from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DiskInfo
 
 if typing.TYPE_CHECKING:
@@ -53,8 +52,8 @@ class Operations:
         self, conf: cfg.ConfigOpts, registry: 'Registry', hypervisor: 'Hypervisor'
     ) -> None:
         self.options = conf.volumedrivers
-        self._registry = registry
-        self._hypervisor = hypervisor
+        self.registry = registry
+        self.hypervisor = hypervisor
 
     def attach(
         self, connection_info: ConnectionInfo, guest: str, request: DiskRequest | None = None
@@ -68,7 +67,7 @@ class Operations:
         :raises AlreadyAttached: the guest has the volume
         :raises VolumeDriversError: of the driver, or of libvirt
         """
-        domain = self._hypervisor.guest(guest)
+        domain = self.hypervisor.guest(guest)
         work = _Attach(self, connection_info, domain, request or DiskRequest())
         work.refuse_what_is_there()
         seconds = steps.run(
@@ -104,7 +103,7 @@ class Operations:
         :raises InvalidOption: the guest has another volume under this target
         :raises VolumeDriversError: of the driver, or of libvirt; call again
         """
-        domain = self._hypervisor.guest(guest)
+        domain = self.hypervisor.guest(guest)
         options = self.options
         work = _Detach(self, connection_info, domain, force=force)
         work.find(volume)
@@ -128,7 +127,7 @@ class Operations:
         :raises InvalidSize, ShrinkRefused, DiskNotFound
         :raises ExtendVolumeFailed, ExtendVolumeNotSupported, ResizeRefused
         """
-        domain = self._hypervisor.guest(guest)
+        domain = self.hypervisor.guest(guest)
         work = _Extend(self, connection_info, domain, size)
         work.find(volume)
         seconds = steps.run(
@@ -146,7 +145,7 @@ class Operations:
 
         :param all_disks: also the disks that have no volume id
         """
-        domains = self._hypervisor.guests() if guest is None else (self._hypervisor.guest(guest),)
+        domains = self.hypervisor.guests() if guest is None else (self.hypervisor.guest(guest),)
         found = (
             guest_disks.describe(domain, disk) for domain in domains for disk in domain.disks()
         )
@@ -158,23 +157,15 @@ class Operations:
         :param volume: volume id or target name
         :raises DiskNotFound
         """
-        domain = self._hypervisor.guest(guest)
+        domain = self.hypervisor.guest(guest)
         disk = guest_disks.find(domain, volume)
         if disk is None:
             raise exception.DiskNotFound(guest=domain.name, disk=volume)
         found = guest_disks.describe(domain, disk)
         return dataclasses.replace(
             found,
-            host=host_side.look(found.source_type, found.source, self._registry.context.devices),
+            host=host_side.look(found.source_type, found.source, self.registry.context.devices),
         )
-
-    def driver_of(self, connection_info: ConnectionInfo) -> typing.Any:
-        """Return the driver of the volume's protocol."""
-        return self._registry.get(connection_info.driver_volume_type)
-
-    def other_users(self, volume_id: str, guest_uuid: str) -> tuple[str, ...]:
-        """Return the other guests of this host that have the volume."""
-        return guest_disks.other_users(self._hypervisor, volume_id, guest_uuid)
 
 
 class _Work:
@@ -183,15 +174,17 @@ class _Work:
     def __init__(
         self, operations: Operations, connection_info: ConnectionInfo, guest: 'Guest'
     ) -> None:
-        self.operations = operations
+        self.registry = operations.registry
+        self.hypervisor = operations.hypervisor
         self.options = operations.options
         self.info = connection_info
         self.guest = guest
-        self.driver = operations.driver_of(connection_info)
+        self.driver = self.registry.get(connection_info.driver_volume_type)
         self.volume_id = _volume_id(connection_info)
         #: this use of the volume, as the drivers count it
         self.name = f'{guest.uuid}/{self.volume_id}'
         self.target: str | None = None
+        self.volume: ConnectedVolume | None = None
 
     @property
     def alias(self) -> str:
@@ -205,6 +198,9 @@ class _Work:
         disk = guest_disks.find(self.guest, self.volume_id)
         if disk is not None:
             self.target = guest_disks.target_of(disk)
+            self.volume = guest_disks.connected_volume(
+                disk, self.info, self.registry.context.devices
+            )
         if volume in (None, self.volume_id, self.target):
             return
         other = guest_disks.find(self.guest, volume or '')
@@ -224,15 +220,12 @@ class _Work:
             expected=f'volume {self.volume_id}, which the connection_info is of',
         )
 
-    def used_elsewhere(self) -> tuple[str, ...]:
-        return self.operations.other_users(self.volume_id, self.guest.uuid)
+    def others(self) -> dict[str, str]:
+        """Return the other guests that have the volume, and their disk's source type.
 
-    def leave_host_device(self, others: tuple[str, ...]) -> bool:
-        """Say whether the host side must stay because others use the same device.
-
-        Shares and network sources count their users themselves.
+        :raises HypervisorUnavailable, HypervisorError: libvirt could not say
         """
-        return bool(others) and Capability.HOST_DEVICE in self.driver.CAPABILITIES
+        return guest_disks.other_users(self.hypervisor, self.volume_id, self.guest.uuid)
 
 
 class _Attach(_Work):
@@ -245,7 +238,6 @@ class _Attach(_Work):
     ) -> None:
         super().__init__(operations, connection_info, guest)
         self.request = request
-        self.volume: ConnectedVolume | None = None
         self.disk: Disk | None = None
         self.offered = False  # libvirt was asked to attach
 
@@ -274,7 +266,7 @@ class _Attach(_Work):
                 what=f'volume {self.volume_id}',
                 reason=f'guest {self.guest.name} has it; it stays connected',
             )
-        if not self.leave_host_device(self.used_elsewhere()):
+        if 'block' not in self.others().values():
             self.driver.disconnect_volume(self.info, self.name, volume=self.volume)
 
     def describe(self) -> None:
@@ -360,7 +352,7 @@ class _Detach(_Work):
         self.force = force
         self.removed_from_guest = False
         self.removed_from_host = False
-        self.others: tuple[str, ...] = ()
+        self.still_used_by: tuple[str, ...] = ()
 
     def detach(self) -> None:
         if self.target is None:
@@ -374,9 +366,14 @@ class _Detach(_Work):
         self.removed_from_guest = True
 
     def disconnect(self) -> None:
-        self.others = self.used_elsewhere()
-        if not self.leave_host_device(self.others):
-            self.driver.disconnect_volume(self.info, self.name, force=self.force)
+        others = self.others()
+        self.still_used_by = tuple(sorted(others))
+        # A device is one for all guests; of shares and network sources each
+        # guest has a use of its own, which the driver counts.
+        if 'block' not in others.values():
+            self.driver.disconnect_volume(
+                self.info, self.name, volume=self.volume, force=self.force
+            )
             self.removed_from_host = True
 
     def result(self, seconds: dict[str, float]) -> DetachResult:
@@ -388,7 +385,7 @@ class _Detach(_Work):
             target=self.target,
             removed_from_guest=self.removed_from_guest,
             removed_from_host=self.removed_from_host,
-            still_used_by=self.others,
+            still_used_by=self.still_used_by,
             forced=self.force,
             seconds=seconds,
         )
@@ -419,7 +416,9 @@ class _Extend(_Work):
             raise exception.DiskNotFound(guest=self.guest.name, disk=volume or self.volume_id)
 
     def extend(self) -> None:
-        self.size = self.driver.extend_volume(self.info, self.name, self.requested)
+        self.size = self.driver.extend_volume(
+            self.info, self.name, self.requested, volume=self.volume
+        )
         if self.size < self.requested:
             raise exception.ExtendVolumeFailed(
                 volume_id=self.volume_id,

@@ -105,7 +105,7 @@ class _Result(Base):
         return manager
 
     def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args)) or self.exit_code
+        return int(super().run(parsed_args) or self.exit_code)
 
 
 class ShowOne(_Result, show.ShowOne):
@@ -203,7 +203,7 @@ def size(value: str) -> int:
             f'{value!r} is no size; expected bytes, or a whole number with K, M, G, T or P '
             '(powers of 1024), such as 10G'
         )
-    return int(match[1]) * 1024 ** _POWERS[match[2]]
+    return int(match[1]) << (10 * _POWERS[match[2]])
 
 
 def _cell(name: str, value: typing.Any) -> typing.Any:
