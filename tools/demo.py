@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Attach real volumes to a real guest, and show each step.
+
+An embedded libvirt starts a QEMU guest.  A raw file and a qcow2 file on a
+GlusterFS share, and a LUN of an iSCSI target that QEMU itself logs in to, are
+attached, written through, grown and detached.  All of it is real and runs on
+loopback; nothing is left.
+"""
+
+from collections.abc import Callable
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+# Read when libvirt is imported: errors only, else it talks to the terminal.
+os.environ.setdefault('LIBVIRT_DEBUG', '4')
+
+from oslo_config import cfg
+from rich.console import Console
+
+from volumedrivers import exception
+from volumedrivers.attachment.operations import Operations
+from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.conf import opts
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import bootstrap
+from volumedrivers.libvirt.context import make_context
+from volumedrivers.libvirt.disk_of_volume import alias_of_volume
+from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.libvirt.registry import Registry
+from volumedrivers.testing import guests
+from volumedrivers.testing import libvirtd
+from volumedrivers.testing.gluster import GlusterServer
+from volumedrivers.testing.qemu_io import GuestIO
+from volumedrivers.testing.tgt import IscsiTarget
+
+MIB = 2**20
+PATTERN = 0x5A
+console = Console(highlight=False, soft_wrap=True)
+
+
+def say(what: str, how: str, seconds: float | None = None) -> None:
+    took = '' if seconds is None else f'[dim]  {seconds:.2f} s[/dim]'
+    console.print(f'  [bold]{what:<9}[/bold]{how}{took}')
+
+
+def title(text: str) -> None:
+    console.print(f'\n[bold cyan]{text}[/bold cyan]')
+
+
+@dataclasses.dataclass
+class Volume:
+    """A volume of a back end: how Cinder would describe it, and how it is looked into."""
+
+    what: str
+    where: str
+    connection_info: dict[str, object]
+    image: pathlib.Path
+    format: str
+    size: int
+    grow: Callable[[int], object]
+
+    def holds(self, pattern: int, offset: int, length: int) -> bool:
+        """Whether the storage holds these bytes, asked past the guest's QEMU."""
+        read = f'read -P {pattern:#x} {offset} {length}'
+        command = ['qemu-io', '-r', '-U', '-f', self.format, '-c', read, str(self.image)]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def file_on_share(server: GlusterServer, image_format: str) -> Volume:
+    volume_id = str(uuid.uuid4())
+    name = f'volume-{volume_id}'
+    path = server.brick / name
+    subprocess.run(
+        ['qemu-img', 'create', '-q', '-f', image_format, str(path), str(64 * MIB)], check=True
+    )
+    info = {
+        'driver_volume_type': 'glusterfs',
+        'serial': volume_id,
+        'volume_id': volume_id,
+        'data': {
+            'export': server.export,
+            'name': name,
+            'format': image_format,
+            'options': None,
+            'volume_id': volume_id,
+            'access_mode': 'rw',
+            'qos_specs': None,
+            'encrypted': False,
+        },
+    }
+    # libvirt grows a file itself when the guest's disk is resized.
+    return Volume(
+        f'a {image_format} file on a GlusterFS share',
+        "the server's brick",
+        info,
+        path,
+        image_format,
+        64 * MIB,
+        lambda size: None,
+    )
+
+
+def lun_of_target(target: IscsiTarget) -> Volume:
+    info = target.connection_info(str(uuid.uuid4()))
+    return Volume(
+        "a LUN of an iSCSI target, through QEMU's own initiator",
+        "the target's backing file",
+        info,
+        target.image,
+        'raw',
+        target.size,
+        target.grow,
+    )
+
+
+class Demo:
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
+        conf = cfg.ConfigOpts()
+        opts.register_opts(conf)
+        conf([], project='volumedrivers', default_config_files=[])
+        for name, value in (
+            ('state_path', str(directory / 'state')),
+            ('virt_type', 'qemu'),
+            ('iscsi_client', 'qemu'),
+            ('iscsi_initiator_name', 'iqn.2020-01.org.volumedrivers:demo'),
+        ):
+            conf.set_override(name, value, group='volumedrivers')
+        self.conf = conf
+
+    def run(self) -> None:
+        begin = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            bootstrap.setup(self.conf)
+            title('Storage')
+            clock = time.monotonic()
+            server = stack.enter_context(GlusterServer(self.directory / 'gluster'))
+            say('share', f'GlusterFS {server.export}', time.monotonic() - clock)
+            clock = time.monotonic()
+            target = stack.enter_context(IscsiTarget(self.directory / 'tgt', size=64 * MIB))
+            say(
+                'target',
+                f'tgt at {target.portal} (no CHAP: an embedded libvirt cannot hold its secret)',
+                time.monotonic() - clock,
+            )
+
+            title('Guest')
+            clock = time.monotonic()
+            hypervisor, guest = self.start_guest(stack)
+            version = subprocess.run(
+                ['qemu-system-x86_64', '--version'], check=True, capture_output=True, text=True
+            ).stdout.split()[3]
+            say(
+                'guest',
+                f'QEMU {version} in {hypervisor.uri.split("?")[0]}',
+                time.monotonic() - clock,
+            )
+
+            registry = Registry(make_context(self.conf, hypervisor.secrets))
+            operations = Operations(self.conf, registry, hypervisor)
+            volumes = [
+                file_on_share(server, 'raw'),
+                file_on_share(server, 'qcow2'),
+                lun_of_target(target),
+            ]
+            for number, volume in enumerate(volumes, 1):
+                title(f'Volume {number}: {volume.what}')
+                self.attach_write_grow(operations, guest, volume)
+            self.show(operations, guest)
+            title('Detach')
+            for volume in volumes:
+                self.detach(operations, guest, server, volume)
+            self.prove_that_nothing_is_left(guest, server, target)
+        console.print(
+            f'\nAll of it took {time.monotonic() - begin:.1f} s. Next: '
+            '[bold].venv/bin/volumedrivers --help[/bold], and doc/.'
+        )
+
+    def start_guest(self, stack: contextlib.ExitStack):
+        root = self.directory / 'libvirt'
+        hypervisor = stack.enter_context(Hypervisor(libvirtd.prepare_embed_root(root)))
+        stack.callback(libvirtd.keep_capabilities, root / 'cache' / 'qemu' / 'capabilities')
+        guest = guests.start_guest(hypervisor, 'demo')
+        # An embedded libvirt leaves QEMU running when it ends.
+        stack.callback(guests.remove_guest, guest)
+        log = root / 'log' / 'qemu' / 'demo.log'
+        self.io = GuestIO(guest, lambda: log.read_text(errors='replace'))
+        return hypervisor, guest
+
+    def attach_write_grow(self, operations, guest, volume: Volume) -> None:
+        info = ConnectionInfo.parse(volume.connection_info)
+        attached = operations.attach(info, guest.name, DiskRequest(bus='scsi'))
+        say('connect', self.short(attached.source), attached.seconds['connect'])
+        say(
+            'attach',
+            f'as {attached.target}, format {attached.format}',
+            attached.seconds['attach'],
+        )
+
+        alias = alias_of_volume(attached.volume_id)
+        clock = time.monotonic()
+        self.io.write(alias, PATTERN, MIB, MIB)
+        if not volume.holds(PATTERN, MIB, MIB):
+            raise SystemExit(f'{volume.image} does not hold what the guest wrote')
+        say(
+            'write',
+            f"1 MiB through the guest's disk; {volume.where} holds the same",
+            time.monotonic() - clock,
+        )
+
+        size = 2 * volume.size
+        clock = time.monotonic()
+        volume.grow(size)
+        operations.extend(info, guest.name, attached.target, size)
+        self.io.write(alias, PATTERN, size - MIB, MIB)
+        if not volume.holds(PATTERN, size - MIB, MIB):
+            raise SystemExit(f'{volume.image} does not hold what the guest wrote at its end')
+        say(
+            'grow',
+            f'from {volume.size // MIB} to {size // MIB} MiB while attached, and wrote its last',
+            time.monotonic() - clock,
+        )
+
+    def show(self, operations, guest) -> None:
+        title('What the guest has')
+        for attached in operations.list(guest.name):
+            kind = f'{attached.source_type}, {attached.format}'
+            console.print(f'  {attached.target}  {kind:<15}{self.short(attached.source)}')
+
+    def detach(self, operations, guest, server: GlusterServer, volume: Volume) -> None:
+        info = ConnectionInfo.parse(volume.connection_info)
+        done = operations.detach(info, guest.name)
+        after = ''
+        if info.driver_volume_type == 'glusterfs':
+            after = ' and the share ' + ('stays' if server.mounted_at() else 'is unmounted')
+        say(done.target, f'the guest let go{after}', sum(done.seconds.values()))
+
+    def short(self, source: str) -> str:
+        """Cut what would not fit on a line."""
+        return source.replace(str(self.directory / 'state'), '...')
+
+    def prove_that_nothing_is_left(
+        self, guest, server: GlusterServer, target: IscsiTarget
+    ) -> None:
+        left = {
+            'disks in the guest': len(guest.disks()),
+            'mounts of the share': len(server.mounted_at()),
+            'iSCSI sessions': target.sessions(),
+            'mount points': len(list((self.directory / 'state' / 'mnt').glob('*'))),
+        }
+        title('Left behind')
+        say(
+            'nothing' if not any(left.values()) else 'LEFT',
+            ', '.join(f'{count} {what}' for what, count in left.items()),
+        )
+        if any(left.values()):
+            raise SystemExit(1)
+
+
+def main() -> int:
+    if os.geteuid() != 0:
+        console.print('The demonstration mounts a share, so it needs root.')
+        return 3
+    directory = pathlib.Path(tempfile.mkdtemp(prefix='vd-'))
+    try:
+        Demo(directory).run()
+    except exception.VolumeDriversError as error:
+        console.print(f'\n[bold red]{type(error).__name__}[/bold red]: {error}')
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        shutil.rmtree(directory)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
