@@ -27,8 +27,8 @@ _ESCAPE = re.compile(rb'\\([0-7]{3})')
 class Mount:
     """One line of /proc/self/mountinfo.
 
-    :ivar mount_id: the kernel's number of this mount; another mount at the
-        same place has another one
+    :ivar mount_id: the kernel's number of this mount; used again once it is free
+    :ivar device: the file system's device number, major:minor; likewise
     :ivar root: which directory of the file system is mounted, mostly ``/``
     :ivar fstype: nfs4, cifs, fuse.glusterfs, ...
     :ivar source: what was given to mount(8)
@@ -39,6 +39,12 @@ class Mount:
     mount_point: str
     fstype: str
     source: str
+    device: str = ''
+
+    @property
+    def mark(self) -> str:
+        """What tells this mount from one that takes its place."""
+        return f'{self.mount_id} {self.device} {self.fstype} {self.source}'
 
 
 def read(path: str = '/proc/self/mountinfo') -> tuple[Mount, ...]:
@@ -88,6 +94,7 @@ def _parse(line: bytes) -> Mount:
         mount_point=_decode(fields[4]),
         fstype=_decode(fields[dash + 1]),
         source=_decode(fields[dash + 2]),
+        device=_decode(fields[2]),
     )
 
 

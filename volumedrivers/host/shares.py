@@ -42,8 +42,8 @@ _DEAD = frozenset((errno.ENOTCONN, errno.ESTALE, errno.ECONNABORTED, errno.EHOST
 class ShareUsers(typing.Protocol):
     """Where the users of a mount are counted; a later one keeps them on disk.
 
-    A claim says that this package mounted what is there.  Its mark is the
-    kernel's number of the mount, or ``begun``; what carries no claim was
+    A claim says that this package mounted what is there.  Its mark is that
+    of the mount table, or ``begun``; what carries no claim was
     mounted by somebody else and is theirs to unmount.
     """
 
@@ -264,7 +264,7 @@ class ShareMounts:
             share.check(found)
             if self.users.claimed(place) == BEGUN:
                 # Somebody was interrupted between mounting and noting it.
-                self.users.claim(place, str(found.mount_id))
+                self.users.claim(place, found.mark)
             if self._answers(share):
                 if mount is not None:
                     self._call(share, 'mount', mount)
@@ -297,7 +297,7 @@ class ShareMounts:
         except exception.VolumeDriversError as error:
             self._undo_failed(share, error)
             raise
-        self.users.claim(place, str(found.mount_id))
+        self.users.claim(place, found.mark)
 
     def _mount_with_helper(self, share: Share) -> Callable[[], None]:
         def mount() -> None:
@@ -330,7 +330,7 @@ class ShareMounts:
     def _drop_dead(self, share: Share, found: mount_table.Mount) -> None:
         """Take away a mount whose client has died, so that it is mounted anew."""
         place = share.mount_point
-        if self.users.claimed(place) != str(found.mount_id):
+        if self.users.claimed(place) != found.mark:
             raise exception.MountFailed(
                 source=share.source,
                 mount_point=place,
@@ -348,23 +348,27 @@ class ShareMounts:
             # It may still come about; the claim says whose it is then.
             return
         try:
-            self._undo(share, force=True)
+            self._undo(share, force=True, just_made=True)
         except exception.VolumeDriversError as second:
             # The claim stays, so that a later call finishes this.
             error.add_note(f'and taking it back failed: {second}')
 
-    def _undo(self, share: Share, *, force: bool) -> None:
-        """Unmount what is claimed, and forget the claim; nothing else is touched."""
+    def _undo(self, share: Share, *, force: bool, just_made: bool = False) -> None:
+        """Unmount what is claimed, and forget the claim; nothing else is touched.
+
+        :param just_made: whatever is there came about in this call
+        """
         place = share.mount_point
         claim = self.users.claimed(place)
         found = mount_table.find(place)
-        ours = found is not None and (claim in (BEGUN, str(found.mount_id)))
+        ours = found is not None and (
+            just_made or (claim in (BEGUN, found.mark) and share.matches(found))
+        )
         if found is not None and not ours:
             LOG.warning(
-                '%s holds mount %s of %s, which was not made here; it stays',
+                '%s holds a mount that was not made here (%s); it stays',
                 place,
-                found.mount_id,
-                found.source,
+                found.mark,
             )
         else:
             if found is not None:
