@@ -1,0 +1,209 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The installed command, with real guests and real storage."""
+
+from collections.abc import Iterator
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import typing
+
+import pytest
+
+from volumedrivers.libvirt.guest import Guest
+from volumedrivers.testing.gluster import GlusterServer
+from volumedrivers.testing.libvirtd import PrivateLibvirtd
+from volumedrivers.testing.tgt import IscsiTarget
+
+PASSWORD = 'a-password-15'
+MIB = 2**20
+FILE_ID = 'c1b2d3e4-0015-4aaa-8bbb-000000000001'
+
+
+class Command:
+    """The installed script, with a configuration of its own."""
+
+    def __init__(self, uri: str, directory: pathlib.Path, prefix: tuple[str, ...] = ()) -> None:
+        self.config = directory / 'volumedrivers.conf'
+        self.config.write_text(
+            '[volumedrivers]\n'
+            f'state_path = {directory / "state"}\n'
+            'iscsi_client = qemu\n'
+            'iscsi_initiator_name = iqn.2020-01.test:host\n'
+            'endpoint_timeout = 2\n'
+            'device_detach_attempts = 3\n'
+        )
+        self._uri = uri
+        self._prefix = prefix
+        self.said = ''
+
+    def run(
+        self, *arguments: str, code: int = 0, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        script = pathlib.Path(sys.executable).parent / 'volumedrivers'
+        done = subprocess.run(
+            [
+                *self._prefix,
+                str(script),
+                f'--connect={self._uri}',
+                f'--config-file={self.config}',
+                *arguments,
+            ],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, 'COLUMNS': '80'},
+        )
+        self.said += done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def json(self, *arguments: str, code: int = 0, stdin: str | None = None) -> typing.Any:
+        return json.loads(self.run(*arguments, '-f', 'json', code=code, stdin=stdin).stdout)
+
+
+@pytest.fixture
+def command(libvirtd: PrivateLibvirtd, tmp_path: pathlib.Path) -> Command:
+    return Command(libvirtd.uri, tmp_path)
+
+
+@pytest.fixture
+def mount_namespace(libvirtd: PrivateLibvirtd) -> str:
+    """The directory of the process whose mounts the private libvirtd and its guests see."""
+    return f'/proc/{(libvirtd.directory / "libvirtd.pid").read_text().strip()}'
+
+
+@pytest.fixture
+def target(tmp_path: pathlib.Path) -> Iterator[IscsiTarget]:
+    with IscsiTarget(tmp_path / 'target', size=16 * MIB, chap=('user', PASSWORD)) as started:
+        yield started
+
+
+def test_life_of_an_iscsi_volume(
+    command: Command, guest: Guest, target: IscsiTarget, tmp_path: pathlib.Path
+) -> None:
+    raw = target.connection_info()
+    volume_id = raw['serial']
+    file = tmp_path / 'volume.json'
+    file.write_text(json.dumps(raw))
+    file.chmod(0o600)
+
+    attached = command.json('attach', guest.name, '--connection-info', str(file), '--bus', 'scsi')
+    assert attached['target'] == 'sda'
+    assert attached['volume_id'] == volume_id
+    assert attached['source'].startswith('iscsi:')
+    assert attached['degraded'] is False
+    assert set(attached['seconds']) == {'connect', 'describe', 'attach'}
+    assert target.sessions() == 1
+
+    again = command.run(
+        'attach', guest.name, '--connection-info', str(file), '--bus', 'scsi', code=6
+    )
+    assert 'already, as sda' in again.stderr
+
+    (row,) = command.json('list', guest.uuid)
+    assert (row['volume_id'], row['target'], row['bus']) == (volume_id, 'sda', 'scsi')
+    tree = command.run('show', guest.name, 'sda', '--tree').stdout
+    assert guest.name in tree
+    assert volume_id in tree
+
+    target.grow(32 * MIB)
+    extended = command.json(
+        'extend', guest.name, volume_id, '32M', '--connection-info', '-', stdin=json.dumps(raw)
+    )
+    assert (extended['size'], extended['resized_in_guest']) == (32 * MIB, True)
+    shrunk = command.run(
+        'extend', guest.name, volume_id, '16M', '--connection-info', str(file), code=4
+    )
+    assert 'shrinking' in shrunk.stderr
+
+    detached = command.json('detach', guest.name, 'sda', '--connection-info', str(file))
+    assert detached['removed_from_guest'] is True
+    assert detached['removed_from_host'] is True
+    assert target.sessions() == 0
+    assert guest.disks() == ()
+
+    # What is gone already is no failure.
+    detached = command.json('detach', guest.name, volume_id, '--connection-info', str(file))
+    assert detached['removed_from_guest'] is False
+    assert command.json('list', guest.name) == []
+    assert PASSWORD not in command.said
+
+
+def test_a_silent_target_leaves_nothing(
+    command: Command, guest: Guest, target: IscsiTarget, tmp_path: pathlib.Path
+) -> None:
+    raw = target.connection_info()
+    file = tmp_path / 'volume.json'
+    file.write_text(json.dumps(raw))
+    target.stop()
+
+    done = command.run('attach', guest.name, '--connection-info', str(file), code=5)
+    assert 'does not answer' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert guest.disks() == ()
+
+
+def test_life_of_a_file_on_a_share(
+    libvirtd: PrivateLibvirtd, mount_namespace: str, guest: Guest, tmp_path: pathlib.Path
+) -> None:
+    command = Command(
+        libvirtd.uri, tmp_path, ('nsenter', f'--mount={mount_namespace}/ns/mnt', '--')
+    )
+    with GlusterServer(tmp_path / 'gluster') as server:
+        (server.brick / 'volume-1').write_bytes(bytes(8 * MIB))
+        raw = json.dumps(
+            {
+                'driver_volume_type': 'glusterfs',
+                'serial': FILE_ID,
+                'data': {
+                    'export': server.export,
+                    'name': 'volume-1',
+                    'format': 'raw',
+                    'options': None,
+                    'volume_id': FILE_ID,
+                },
+            }
+        )
+        attached = command.json(
+            'attach', guest.name, '--connection-info', '-', '--bus', 'scsi', stdin=raw
+        )
+        path = pathlib.Path(f'{mount_namespace}/root{attached["source"]}')
+        assert path.stat().st_size == 8 * MIB
+
+        shown = command.json('show', guest.name, FILE_ID)
+        assert shown['host_mount'].startswith(server.export)
+        assert server.export in command.run('show', guest.name, FILE_ID, '--tree').stdout
+
+        command.json(
+            'extend', guest.name, FILE_ID, str(12 * MIB), '--connection-info', '-', stdin=raw
+        )
+        assert path.stat().st_size == 12 * MIB
+
+        command.json('detach', guest.name, FILE_ID, '--connection-info', '-', stdin=raw)
+        assert not path.parent.exists()
+        assert guest.disks() == ()
+
+
+def test_unknown_guest_and_unreachable_libvirt(
+    command: Command, libvirtd: PrivateLibvirtd, tmp_path: pathlib.Path
+) -> None:
+    assert 'virsh list' in command.run('list', 'nobody', code=2).stderr
+    elsewhere = Command(f'qemu+unix:///system?socket={tmp_path}/none', tmp_path)
+    done = elsewhere.run('list', code=5)
+    assert 'cannot be reached' in done.stderr
+    assert 'Traceback' not in done.stderr
