@@ -1,0 +1,444 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The order of steps, and what is undone when one of them fails."""
+
+import dataclasses
+import typing
+
+from oslo_config import cfg
+import pytest
+
+from tests.unit import fake_hypervisor as fake
+from volumedrivers import exception
+from volumedrivers.attachment import steps
+from volumedrivers.attachment.operations import Operations
+from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.conf import opts
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.libvirt.connected_volume import FailedPath
+
+
+@dataclasses.dataclass
+class Room:
+    """One guest, one driver, and the operations on them."""
+
+    journal: fake.Journal
+    guest: fake.FakeGuest
+    other: fake.FakeGuest
+    driver: fake.FakeDriver
+    operations: Operations
+    info: ConnectionInfo
+
+    @property
+    def calls(self) -> list[str]:
+        return self.journal.calls
+
+
+@pytest.fixture
+def room() -> Room:
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    conf([])
+    journal = fake.Journal()
+    guest = fake.FakeGuest(journal)
+    other = fake.FakeGuest(fake.Journal(), 'web2', fake.OTHER_UUID)
+    driver = fake.FakeDriver(journal)
+    operations = Operations(
+        conf,
+        typing.cast(typing.Any, fake.FakeRegistry(driver)),
+        typing.cast(typing.Any, fake.FakeHypervisor(guest, other)),
+    )
+    info = ConnectionInfo.parse(fake.connection_info())
+    return Room(journal, guest, other, driver, operations, info)
+
+
+def test_attach_in_order(room: Room) -> None:
+    result = room.operations.attach(room.info, 'web1')
+
+    assert room.calls == ['connect', 'get_disk', 'attach_disk']
+    assert room.driver.attachment == f'{fake.GUEST_UUID}/{fake.VOLUME_ID}'
+    assert (result.target, result.bus, result.source) == ('vda', 'virtio', fake.PATH)
+    assert result.identity == 'wwn:3600'
+    assert list(result.seconds) == ['connect', 'describe', 'attach']
+    assert not result.degraded
+
+
+def test_attach_takes_what_was_asked_for(room: Room) -> None:
+    room.operations.attach(
+        room.info, fake.GUEST_UUID, DiskRequest(bus='scsi', target='sdc', unit=5, boot_index=2)
+    )
+    found = room.driver.disk_info
+    assert (found.bus, found.dev, found.unit, found.boot_index) == ('scsi', 'sdc', 5, 2)
+
+
+def test_attach_chooses_target_and_unit(room: Room) -> None:
+    room.guest.present.append(fake.make_disk(None, 'sda', bus='scsi', path='/root.img'))
+    room.operations.attach(room.info, 'web1', DiskRequest(bus='scsi'))
+    assert (room.driver.disk_info.dev, room.driver.disk_info.unit) == ('sdb', 1)
+
+
+def test_attach_leaves_the_unit_to_libvirt_on_other_buses(room: Room) -> None:
+    room.operations.attach(room.info, 'web1', DiskRequest(bus='virtio'))
+    assert room.driver.disk_info.unit is None
+
+
+def test_degraded_volume_is_attached(room: Room) -> None:
+    room.driver.failed_paths = (FailedPath('192.0.2.2:3260', 'no answer'),)
+    result = room.operations.attach(room.info, 'web1')
+    assert result.degraded
+    assert (result.paths_asked, result.paths_found) == (2, 1)
+    assert result.to_dict()['paths_failed'] == ({'name': '192.0.2.2:3260', 'reason': 'no answer'},)
+
+
+def test_attach_again_does_nothing(room: Room) -> None:
+    room.operations.attach(room.info, 'web1')
+    del room.calls[:]
+    with pytest.raises(exception.AlreadyAttached) as caught:
+        room.operations.attach(room.info, 'web1')
+    assert caught.value.target == 'vda'
+    assert room.calls == []
+
+
+def test_attach_refuses_a_target_in_use(room: Room) -> None:
+    room.guest.present.append(fake.make_disk(None, 'vda', path='/root.img'))
+    with pytest.raises(exception.InvalidDiskInfo):
+        room.operations.attach(room.info, 'web1', DiskRequest(target='vda'))
+    assert room.calls == []
+
+
+def test_attach_to_nobody(room: Room) -> None:
+    with pytest.raises(exception.GuestNotFound):
+        room.operations.attach(room.info, 'nobody')
+    assert room.calls == []
+
+
+def test_attach_needs_a_volume_id(room: Room) -> None:
+    raw = fake.connection_info()
+    del raw['serial'], raw['data']['volume_id']
+    with pytest.raises(exception.InvalidConnectionInfo):
+        room.operations.attach(ConnectionInfo.parse(raw), 'web1')
+    assert room.calls == []
+
+
+REFUSED = exception.AttachRefused(guest='web1', disk='vda', reason='no room')
+NOT_FOUND = exception.VolumeDeviceNotFound(volume_id='v', reason='no LUN')
+BAD_DISK = exception.InvalidDiskInfo(key='bus', found='x', expected='y')
+
+
+@pytest.mark.parametrize(
+    ('step', 'error', 'calls'),
+    [
+        ('connect', NOT_FOUND, ['connect']),
+        ('get_disk', BAD_DISK, ['connect', 'get_disk', 'disconnect']),
+        ('attach_disk', REFUSED, ['connect', 'get_disk', 'attach_disk', 'disconnect']),
+        # Ctrl-C: the interrupted step may be half done, so it is undone too.
+        ('connect', KeyboardInterrupt(), ['connect', 'disconnect']),
+        ('get_disk', KeyboardInterrupt(), ['connect', 'get_disk', 'disconnect']),
+        ('attach_disk', KeyboardInterrupt(), ['connect', 'get_disk', 'attach_disk', 'disconnect']),
+    ],
+)
+def test_attach_undoes(room: Room, step: str, error: BaseException, calls: list[str]) -> None:
+    room.journal.fail[step] = error
+    with pytest.raises(type(error)) as caught:
+        room.operations.attach(room.info, 'web1')
+    assert caught.value is error
+    assert room.calls == calls
+    assert room.guest.present == []
+
+
+def test_failed_undo_is_a_note_on_the_first_error(room: Room) -> None:
+    error = exception.AttachRefused(guest='web1', disk='vda', reason='no room')
+    room.journal.fail['attach_disk'] = error
+    room.journal.fail['disconnect'] = exception.FlushFailed(volume_id='v', reason='I/O error')
+    with pytest.raises(exception.AttachRefused) as caught:
+        room.operations.attach(room.info, 'web1')
+    (note,) = caught.value.__notes__
+    assert 'I/O error' in note
+    assert "'connect'" in note
+
+
+class HalfAttached(fake.FakeGuest):
+    """libvirt attached the disk and then lost the connection."""
+
+    def attach_disk(self, disk: typing.Any) -> None:
+        super().attach_disk(disk)
+        raise exception.HypervisorUnavailable(uri='fake:///', reason='gone')
+
+
+def test_disk_that_was_attached_before_the_error_is_taken_back(room: Room) -> None:
+    room.guest.__class__ = HalfAttached
+    with pytest.raises(exception.HypervisorUnavailable):
+        room.operations.attach(room.info, 'web1')
+    assert room.calls == ['connect', 'get_disk', 'attach_disk', 'detach_disk', 'disconnect']
+
+
+def test_device_stays_while_the_guest_may_have_it(room: Room) -> None:
+    """A device is not pulled away from under a guest that does not let go."""
+    room.guest.__class__ = HalfAttached
+    room.journal.fail['detach_disk'] = exception.DetachTimeout(
+        guest='web1', disk='vda', attempts=1, seconds=1
+    )
+    with pytest.raises(exception.HypervisorUnavailable) as caught:
+        room.operations.attach(room.info, 'web1')
+    assert 'disconnect' not in room.calls
+    assert any('stays connected' in note for note in caught.value.__notes__)
+
+
+class GoneAfterAttach(fake.FakeGuest):
+    """libvirt cannot be asked any more once a disk was offered."""
+
+    def attach_disk(self, disk: typing.Any) -> None:
+        self.journal.fail['disks'] = exception.HypervisorUnavailable(uri='u', reason='gone')
+        super().attach_disk(disk)
+        raise self.journal.fail['disks']
+
+
+def test_device_stays_while_libvirt_cannot_be_asked(room: Room) -> None:
+    room.guest.__class__ = GoneAfterAttach
+    with pytest.raises(exception.HypervisorUnavailable) as caught:
+        room.operations.attach(room.info, 'web1')
+    assert 'disconnect' not in room.calls
+    assert any("undoing the step 'connect' failed" in note for note in caught.value.__notes__)
+
+
+def test_undo_of_attach_leaves_the_device_to_another_guest(room: Room) -> None:
+    room.other.present.append(fake.make_disk(fake.VOLUME_ID, 'vda'))
+    room.journal.fail['attach_disk'] = REFUSED
+    with pytest.raises(exception.AttachRefused):
+        room.operations.attach(room.info, 'web1')
+    assert room.calls == ['connect', 'get_disk', 'attach_disk']
+
+
+def attached(room: Room, target: str = 'vdb') -> None:
+    room.guest.present.append(fake.make_disk(fake.VOLUME_ID, target))
+
+
+@pytest.mark.parametrize('volume', [None, fake.VOLUME_ID, 'vdb'])
+def test_detach_guest_first(room: Room, volume: str | None) -> None:
+    attached(room)
+    result = room.operations.detach(room.info, 'web1', volume)
+    assert room.calls == ['detach_disk', 'disconnect']
+    assert result.target == 'vdb'
+    assert result.removed_from_guest
+    assert result.removed_from_host
+    assert result.still_used_by == ()
+    assert room.driver.attachment == f'{fake.GUEST_UUID}/{fake.VOLUME_ID}'
+
+
+def test_detach_tells_the_driver_what_the_guest_had(room: Room) -> None:
+    attached(room)
+    room.operations.detach(room.info, 'web1', force=True)
+    volume = room.driver.disconnect_options['volume']
+    assert (volume.path, str(volume.identity)) == (fake.PATH, 'wwn:3600')
+    assert room.driver.disconnect_options['force'] is True
+
+
+def test_detach_does_not_trust_a_name_of_the_kernel(room: Room) -> None:
+    room.guest.present.append(fake.make_disk(fake.VOLUME_ID, 'vdb', path='/dev/dm-3'))
+    room.operations.detach(room.info, 'web1')
+    assert room.driver.disconnect_options['volume'] is None
+
+
+def test_detach_options(room: Room) -> None:
+    attached(room)
+    room.operations.detach(room.info, 'web1', attempts=2, timeout=3.0)
+    assert (room.guest.detach_options['attempts'], room.guest.detach_options['timeout']) == (2, 3)
+
+
+def test_detach_options_default_to_the_configuration(room: Room) -> None:
+    attached(room)
+    room.operations.detach(room.info, 'web1')
+    assert room.guest.detach_options['attempts'] == 8
+    assert room.guest.detach_options['timeout'] == 20
+
+
+def test_detach_of_a_volume_the_guest_does_not_have(room: Room) -> None:
+    result = room.operations.detach(room.info, 'web1', 'vdb')
+    assert room.calls == ['disconnect']
+    assert not result.removed_from_guest
+    assert result.removed_from_host
+
+
+def test_detach_when_the_disk_goes_while_we_look(room: Room) -> None:
+    attached(room)
+    room.journal.fail['detach_disk'] = exception.DiskNotFound(guest='web1', disk='vdb')
+    result = room.operations.detach(room.info, 'web1')
+    assert not result.removed_from_guest
+    assert result.removed_from_host
+
+
+def test_detach_leaves_the_device_to_another_guest(room: Room) -> None:
+    attached(room)
+    room.other.present.append(fake.make_disk(fake.VOLUME_ID, 'vda'))
+    result = room.operations.detach(room.info, 'web1')
+    assert room.calls == ['detach_disk']
+    assert result.still_used_by == ('web2',)
+    assert not result.removed_from_host
+
+
+def test_detach_gives_up_one_of_two_uses_of_a_share(room: Room) -> None:
+    attached(room)
+    disk = fake.make_disk(fake.VOLUME_ID, 'vda')
+    disk.type = 'file'
+    room.other.present.append(disk)
+    result = room.operations.detach(room.info, 'web1')
+    assert room.calls == ['detach_disk', 'disconnect']
+    assert result.still_used_by == ('web2',)
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        exception.DetachRefused(guest='web1', disk='vdb', reason='in use'),
+        exception.DetachTimeout(guest='web1', disk='vdb', attempts=1, seconds=1),
+        exception.HypervisorUnavailable(uri='u', reason='gone'),
+    ],
+)
+def test_device_stays_when_the_guest_does_not_let_go(
+    room: Room, error: exception.VolumeDriversError
+) -> None:
+    attached(room)
+    room.journal.fail['detach_disk'] = error
+    with pytest.raises(type(error)):
+        room.operations.detach(room.info, 'web1', force=True)
+    assert room.calls == ['detach_disk']
+
+
+def test_detach_stops_when_other_guests_cannot_be_asked(room: Room) -> None:
+    attached(room)
+    room.other.journal.fail['disks'] = exception.HypervisorError(action='ask', reason='broken')
+    with pytest.raises(exception.HypervisorError):
+        room.operations.detach(room.info, 'web1')
+    assert 'disconnect' not in room.calls
+
+
+def test_detach_ignores_guests_that_went_meanwhile(room: Room) -> None:
+    attached(room)
+    room.other.journal.fail['disks'] = exception.GuestNotFound(guest='web2', uri='u')
+    assert room.operations.detach(room.info, 'web1').removed_from_host
+
+
+@pytest.mark.parametrize('operation', ['detach', 'extend'])
+@pytest.mark.parametrize(
+    ('there', 'wanted'),
+    [
+        (fake.OTHER_ID, 'vda'),  # another volume has that target
+        (fake.OTHER_ID, fake.OTHER_ID),  # connection_info of the wrong volume
+        (None, 'vda'),  # no volume at all: the guest's root disk
+    ],
+)
+def test_volume_must_be_that_of_the_connection_info(
+    room: Room, operation: str, there: str | None, wanted: str
+) -> None:
+    room.guest.present.append(fake.make_disk(there, 'vda', path='/dev/disk/by-id/other'))
+    attached(room)
+    call = getattr(room.operations, operation)
+    with pytest.raises(exception.InvalidOption):
+        call(room.info, 'web1', wanted, *([fake.GIB] if operation == 'extend' else []))
+    assert room.calls == []
+
+
+def test_a_target_that_nothing_has_is_not_the_volume(room: Room) -> None:
+    attached(room, 'vdb')
+    with pytest.raises(exception.InvalidOption):
+        room.operations.detach(room.info, 'web1', 'vdz')
+    assert room.calls == []
+
+
+def test_extend_host_first(room: Room) -> None:
+    attached(room)
+    room.driver.size = 2 * fake.GIB
+    result = room.operations.extend(room.info, 'web1', 'vdb', 2 * fake.GIB)
+    assert room.calls == ['extend', f'resize_disk vdb {2 * fake.GIB}']
+    assert result.size == 2 * fake.GIB
+    assert result.resized_in_guest
+
+
+def test_extend_of_a_guest_that_does_not_run(room: Room) -> None:
+    attached(room)
+    room.guest.running = False
+    assert not room.operations.extend(room.info, 'web1', 'vdb', fake.GIB).resized_in_guest
+
+
+def test_extend_that_the_host_does_not_see(room: Room) -> None:
+    attached(room)
+    with pytest.raises(exception.ExtendVolumeFailed):
+        room.operations.extend(room.info, 'web1', 'vdb', 2 * fake.GIB)
+    assert room.calls == ['extend']
+
+
+@pytest.mark.parametrize('size', [0, -1, True, 1.5, '10G'])
+def test_extend_to_no_size(room: Room, size: typing.Any) -> None:
+    attached(room)
+    with pytest.raises(exception.InvalidSize):
+        room.operations.extend(room.info, 'web1', 'vdb', size)
+    assert room.calls == []
+
+
+def test_extend_of_a_volume_the_guest_does_not_have(room: Room) -> None:
+    with pytest.raises(exception.DiskNotFound):
+        room.operations.extend(room.info, 'web1', None, fake.GIB)
+    assert room.calls == []
+
+
+def test_list(room: Room) -> None:
+    attached(room)
+    room.guest.present.append(fake.make_disk(None, 'vda', path='/root.img'))
+    room.other.present.append(fake.make_disk(fake.OTHER_ID, 'vda'))
+
+    assert [one.volume_id for one in room.operations.list()] == [fake.VOLUME_ID, fake.OTHER_ID]
+    assert [one.guest for one in room.operations.list('web2')] == ['web2']
+    assert len(room.operations.list('web1', all_disks=True)) == 2
+
+
+def test_list_says_when_libvirt_cannot(room: Room) -> None:
+    room.journal.fail['disks'] = exception.HypervisorUnavailable(uri='u', reason='gone')
+    with pytest.raises(exception.HypervisorUnavailable):
+        room.operations.list()
+
+
+@pytest.mark.parametrize('volume', [fake.VOLUME_ID, 'vdb'])
+def test_show(room: Room, volume: str) -> None:
+    attached(room)
+    shown = room.operations.show('web1', volume)
+    assert (shown.volume_id, shown.target, shown.source) == (fake.VOLUME_ID, 'vdb', fake.PATH)
+    assert shown.host is not None
+    assert shown.host.problem is not None
+
+
+def test_show_of_nothing(room: Room) -> None:
+    with pytest.raises(exception.DiskNotFound):
+        room.operations.show('web1', 'vdz')
+
+
+def test_steps_undo_in_reverse_and_go_on() -> None:
+    undone: list[str] = []
+
+    def fail() -> None:
+        raise ValueError('third')
+
+    def undo_second() -> None:
+        undone.append('second')
+        raise OSError('cannot')
+
+    with pytest.raises(ValueError, match='third') as caught:
+        steps.run(
+            (
+                steps.Step('first', lambda: None, lambda: undone.append('first')),
+                steps.Step('second', lambda: None, undo_second),
+                steps.Step('no undo', lambda: None),
+                steps.Step('third', fail, lambda: undone.append('third')),
+            )
+        )
+    assert undone == ['second', 'first']
+    assert caught.value.__notes__ == ["undoing the step 'second' failed: cannot"]
