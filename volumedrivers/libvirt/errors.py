@@ -77,7 +77,7 @@ def is_no_domain(error: libvirt.libvirtError) -> bool:
 
 
 def translate(
-    error: libvirt.libvirtError, *, uri: str, action: str, guest: str = ''
+    error: libvirt.libvirtError, *, uri: str, action: str, guest: str | None = None
 ) -> exception.VolumeDriversError:
     """Return our error for one of libvirt's; raise it ``from`` that one.
 
@@ -87,8 +87,8 @@ def translate(
     reason = message(error)
     if is_connection_lost(error):
         return exception.HypervisorUnavailable(uri=uri, reason=reason)
-    if is_no_domain(error) and guest:
+    if is_no_domain(error) and guest is not None:
         return exception.GuestNotFound(guest=guest, uri=uri)
     if is_busy(error):
-        return exception.Busy(what=f'guest {guest}' if guest else uri, reason=reason)
+        return exception.Busy(what=uri if guest is None else f'guest {guest}', reason=reason)
     return exception.HypervisorError(action=action, reason=reason)

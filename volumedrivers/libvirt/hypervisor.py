@@ -100,7 +100,7 @@ class Hypervisor:
         action: str,
         question: typing.Callable[[libvirt.virConnect], Answer],
         *,
-        guest: str = '',
+        guest: str | None = None,
     ) -> Answer:
         """Ask libvirt something that changes nothing.
 
@@ -120,7 +120,7 @@ class Hypervisor:
             return question(self.connection())
 
     @contextlib.contextmanager
-    def translated(self, action: str, *, guest: str = '') -> typing.Iterator[None]:
+    def translated(self, action: str, *, guest: str | None = None) -> typing.Iterator[None]:
         """Turn libvirt's errors within the block into ours."""
         try:
             yield
