@@ -245,10 +245,12 @@ def local(keys: Keys) -> LocalData:
 def share(keys: Keys) -> ShareData:
     """A file on a share."""
     options = keys.optional('options', mount_options.split_options) or mount_options.Options()
-    keys.known('mount_point_base', 'sofs_path')
+    keys.known('mount_point_base')
+    if keys.optional('sofs_path', values.text) is not None:
+        _share_file(keys, 'sofs_path')
     return ShareData(
         export=keys.required('export', _export),
-        name=_share_file(keys),
+        name=_share_file(keys, 'name'),
         format=keys.optional('format', values.image_format),
         options=options.public,
         secret_options=options.secret_options(),
@@ -261,7 +263,7 @@ def vzstorage(keys: Keys) -> ShareData:
     options = keys.optional('options', mount_options.split_words) or mount_options.Options()
     return ShareData(
         export=export,
-        name=_share_file(keys),
+        name=_share_file(keys, 'name'),
         format=keys.optional('format', values.image_format),
         options=options.public,
         secret_options=options.secret_options(),
@@ -271,17 +273,18 @@ def vzstorage(keys: Keys) -> ShareData:
 
 def _export(value: object) -> str:
     export = values.text(value)
-    if export.startswith('-'):
+    # Some drivers hand on what comes after a scheme.
+    if export.rpartition('://')[2].startswith('-'):
         raise values.Unfit('a share, which does not begin with "-"')
     return export
 
 
-def _share_file(keys: Keys) -> str:
-    name = keys.required('name', values.text)
+def _share_file(keys: Keys, key: str) -> str:
+    name = keys.required(key, values.text)
     if name.startswith('/') or '..' in name.split('/'):
         raise exception.PathOutsideShare(name=name, mount_point='the share', resolved=name)
     if name.endswith('/') or name.split('/')[-1] == '.':
-        raise keys.refuse('name', 'the name of a file')
+        raise keys.refuse(key, 'the name of a file')
     return name
 
 

@@ -39,6 +39,7 @@ from volumedrivers.connection_info import NvmePortal
 from volumedrivers.connection_info import Portal
 from volumedrivers.connection_info import Secret
 from volumedrivers.connection_schema import SCHEMAS
+from volumedrivers.host import bootstrap
 
 TYPES = sorted(DATA)
 
@@ -274,6 +275,7 @@ def test_portals_are_spelled_as_iscsiadm_lists_them(written, portal, handed_on):
 
 
 def test_os_brick_logs_out_of_the_session_it_logged_in_to():
+    bootstrap.load_os_brick()
     from os_brick.initiator.connectors import iscsi
 
     connector = iscsi.ISCSIConnector('', use_multipath=False)
@@ -357,6 +359,7 @@ def test_luns_of_fibre_channel():
     ],
 )
 def test_os_brick_reads_the_same_fibre_channel_targets(changes):
+    bootstrap.load_os_brick()
     from os_brick.initiator.connectors import fibre_channel
 
     info = parse('fibre_channel', initiator_target_map=None, **changes)
@@ -408,6 +411,7 @@ def test_nvme_over_fibre_channel_has_no_ports():
 
 @pytest.mark.parametrize('data', [DATA['nvmeof'], DATA['nvme'], REPLICATED])
 def test_os_brick_reads_the_same_nvme_targets(data):
+    bootstrap.load_os_brick()
     from os_brick.initiator.connectors import nvmeof
 
     raw = sample('nvmeof')
