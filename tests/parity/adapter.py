@@ -467,7 +467,7 @@ def stand_in(given, error, step):
         values = NVME_STAND_INS if _type == 'nvmeof' else STAND_INS
         given['data'][key] = copy.deepcopy(values[key])
         _added[key] = not missing
-    elif key in (given.get('data') or ()) and key not in NEEDED_BY_NOVA:
+    elif key in (given.get('data') or ()) and key not in (*NEEDED_BY_NOVA, 'access_mode'):
         del given['data'][key]
         _added[key] = True
     else:
