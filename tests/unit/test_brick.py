@@ -1,0 +1,297 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+import copy
+import logging
+import traceback
+import types
+
+from os_brick import exception as brick_exception
+from oslo_concurrency import processutils
+from oslo_config import cfg
+import pytest
+
+from volumedrivers import exception
+from volumedrivers.conf import opts
+from volumedrivers.host import bootstrap
+from volumedrivers.host import brick_errors
+from volumedrivers.host.brick import Brick
+
+SECRET = 'correct horse'
+PROPERTIES = {
+    'target_portal': '192.0.2.1:3260',
+    'targets': [['iqn.x', 1]],
+    'auth_username': 'chap',
+    'auth_password': SECRET,
+}
+
+
+class Connector:
+    """Fails, changes what it is given, and remembers how it was called."""
+
+    def __init__(self):
+        self.made = []
+        self.calls = []
+        self.raises = None
+        self.returns = {'path': '/dev/sda', 'type': 'block'}
+
+    def factory(self, protocol, root_helper, **options):
+        self.made.append((protocol, root_helper, options))
+        return types.SimpleNamespace(
+            connect_volume=self.call, disconnect_volume=self.call, extend_volume=self.call
+        )
+
+    def call(self, properties, *args, **kwargs):
+        self.calls.append((copy.deepcopy(properties), *copy.deepcopy(args), kwargs))
+        properties['targets'].append('changed')
+        for other in args:
+            if other is not None:
+                other['path'] = 'changed'
+        if self.raises is not None:
+            raise self.raises
+        return self.returns
+
+
+@pytest.fixture
+def connector(monkeypatch):
+    fake = Connector()
+    module = bootstrap.load_os_brick()
+    monkeypatch.setattr(module.InitiatorConnector, 'factory', staticmethod(fake.factory))
+    return fake
+
+
+@pytest.fixture
+def conf():
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    conf([], default_config_files=[])
+    return conf
+
+
+@pytest.fixture
+def brick(conf, connector):
+    return Brick('ISCSI', conf, use_multipath=True, device_scan_attempts=5)
+
+
+def command_failed(command='multipath -f mpatha', cls=processutils.ProcessExecutionError):
+    return cls(stdout='', stderr='map in use', exit_code=1, cmd=command)
+
+
+def chained(*errors):
+    chainer = brick_exception.ExceptionChainer()
+    for error in errors:
+        chainer.add_exception(type(error), error, None)
+    return chainer
+
+
+def test_each_call_makes_a_connector_and_hands_over_a_copy(brick, connector):
+    given, info = copy.deepcopy(PROPERTIES), {'path': '/dev/sda'}
+    assert brick.connect('iscsi', 'v', given) == connector.returns
+    brick.disconnect('iscsi', 'v', given, info, force=True)
+    brick.disconnect('iscsi', 'v', given, None, force=False)
+    connector.returns = 42
+    assert brick.extend('iscsi', 'v', given) == 42
+    assert given == PROPERTIES
+    assert info == {'path': '/dev/sda'}
+    assert connector.calls == [
+        (PROPERTIES, {}),
+        (PROPERTIES, {'path': '/dev/sda'}, {'force': True}),
+        (PROPERTIES, None, {'force': False}),
+        (PROPERTIES, {}),
+    ]
+    helper = f'sudo {bootstrap.rootwrap()} /etc/volumedrivers/rootwrap.conf'
+    options = {'use_multipath': True, 'device_scan_attempts': 5}
+    assert connector.made == [('ISCSI', helper, options)] * 4
+
+
+@pytest.mark.parametrize('returned', [None, {}])
+def test_no_device_is_an_error(brick, connector, returned):
+    connector.returns = returned
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        brick.connect('iscsi', 'v', PROPERTIES)
+
+
+@pytest.mark.parametrize(
+    ('raised', 'expected'),
+    [
+        (brick_exception.VolumeDeviceNotFound(device=''), exception.VolumeDeviceNotFound),
+        (brick_exception.NoFibreChannelVolumeDeviceFound(), exception.VolumeDeviceNotFound),
+        (brick_exception.VolumePathsNotFound(), exception.VolumeDeviceNotFound),
+        (
+            brick_exception.TargetPortalsNotFound(target_portals='x'),
+            exception.VolumeDeviceNotFound,
+        ),
+        (
+            brick_exception.BrickException('Device with uuid 1 did not show up'),
+            exception.VolumeDeviceNotFound,
+        ),
+        (brick_exception.NoFibreChannelHostsFound(), exception.VolumeDriverNotSupported),
+        (
+            brick_exception.BrickException(
+                "Multipathing is enforced but the host doesn't support multipathing."
+            ),
+            exception.MultipathNotRunning,
+        ),
+        (cfg.RequiredOptError('lock_path', cfg.OptGroup('oslo_concurrency')), exception.NotSetUp),
+        (KeyError('target_lun'), exception.ConnectFailed),
+        # P2: an encrypted volume whose link could not be made.
+        (
+            TypeError("missing 1 required positional argument: 'device_info'"),
+            exception.ConnectFailed,
+        ),
+        (ValueError('bad uuid'), exception.ConnectFailed),
+        (command_failed('iscsiadm -m node'), exception.ConnectFailed),
+        (
+            brick_exception.BrickException(msg='Keyring path x is not readable.'),
+            exception.ConnectFailed,
+        ),
+        (chained(ValueError('first')), exception.ConnectFailed),
+    ],
+    ids=lambda value: getattr(value, '__name__', type(value).__name__),
+)
+def test_what_connect_raises(brick, connector, raised, expected):
+    connector.raises = raised
+    with pytest.raises(exception.VolumeDriversError) as caught:
+        brick.connect('iscsi', 'v', PROPERTIES)
+    assert type(caught.value) is expected
+    assert caught.value.__cause__ is raised
+
+
+@pytest.mark.parametrize(
+    ('raised', 'force', 'expected'),
+    [
+        (brick_exception.VolumeDeviceNotFound(device='x'), False, exception.VolumeNotConnected),
+        (brick_exception.VolumeDeviceNotFound(device='x'), True, exception.VolumeNotConnected),
+        (command_failed(), False, exception.FlushFailed),
+        (command_failed('blockdev --flushbufs /dev/sda'), False, exception.FlushFailed),
+        (command_failed(None), False, exception.FlushFailed),
+        (command_failed(cls=brick_exception.ExecutionTimeout), False, exception.FlushFailed),
+        (command_failed('iscsiadm -m node --logout'), False, exception.DisconnectFailed),
+        (command_failed(), True, exception.DisconnectFailed),
+        (chained(command_failed()), False, exception.FlushFailed),
+        (
+            brick_exception.VolumePathNotRemoved(volume_path='/dev/sda'),
+            False,
+            exception.DisconnectFailed,
+        ),
+        (AttributeError('x'), True, exception.DisconnectFailed),
+    ],
+)
+def test_what_disconnect_raises(brick, connector, raised, force, expected):
+    connector.raises = raised
+    with pytest.raises(exception.VolumeDriversError) as caught:
+        brick.disconnect('iscsi', 'v', PROPERTIES, None, force=force)
+    assert type(caught.value) is expected
+    assert caught.value.__cause__ is raised
+
+
+def test_a_forced_removal_that_ends_with_a_chain_is_done(brick, connector, caplog):
+    connector.raises = chained(command_failed(f'iscsiadm -v {SECRET}'), ValueError('second'))
+    with caplog.at_level(logging.WARNING):
+        brick.disconnect('iscsi', 'volume-1', PROPERTIES, None, force=True)
+    assert 'volume-1 was removed by force' in caplog.text
+    assert 'iscsiadm ended with 1: map in use; ValueError: second' in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_a_chain_that_cannot_be_shown_is_described(brick, connector):
+    # P10: LightOS keeps a traceback as text, which the chain fails to format.
+    broken = brick_exception.ExceptionChainer()
+    broken.add_exception(ValueError, ValueError('lost'), 'Traceback (most recent call last)')
+    with pytest.raises(AttributeError):
+        str(broken)
+    connector.raises = broken
+    with pytest.raises(exception.DisconnectFailed, match='ValueError: lost') as caught:
+        brick.disconnect('lightos', 'v', PROPERTIES, None, force=False)
+    assert caught.value.__cause__ is broken
+
+
+@pytest.mark.parametrize(
+    ('raised', 'expected'),
+    [
+        (NotImplementedError(), exception.ExtendVolumeNotSupported),
+        (brick_exception.VolumePathsNotFound(), exception.ExtendVolumeFailed),
+        (brick_exception.BrickException('path is down'), exception.ExtendVolumeFailed),
+        (command_failed(), exception.ExtendVolumeFailed),
+    ],
+)
+def test_what_extend_raises(brick, connector, raised, expected):
+    connector.raises = raised
+    with pytest.raises(exception.VolumeDriversError) as caught:
+        brick.extend('iscsi', 'v', PROPERTIES)
+    assert type(caught.value) is expected
+    assert caught.value.__cause__ is raised
+
+
+def test_a_size_that_is_not_known_stays_unknown(brick, connector):
+    connector.returns = None
+    assert brick.extend('iscsi', 'v', PROPERTIES) is None
+
+
+def test_a_protocol_without_a_connector_is_not_supported(conf):
+    with pytest.raises(exception.VolumeDriverNotSupported, match='no connector SMBFS'):
+        Brick('SMBFS', conf).connect('smbfs', 'v', {})
+
+
+def test_native_multipath_of_nvme_is_another_matter(conf, connector):
+    connector.raises = brick_exception.BrickException('Multipathing is enforced but')
+    with pytest.raises(exception.VolumeDriverNotSupported, match='nvme_core'):
+        Brick('NVME', conf).connect('nvmeof', 'v', PROPERTIES)
+
+
+def leaky(*, chain):
+    """Return what iscsiadm's failure looks like, with the password everywhere."""
+    command = f'iscsiadm -m node --op update -n node.session.auth.password -v {SECRET}'
+    error = processutils.ProcessExecutionError(
+        stdout=f'set {SECRET}', stderr=f'bad {SECRET}', exit_code=7, cmd=command
+    )
+    try:
+        try:
+            raise KeyError(SECRET)
+        except KeyError:
+            raise (chained(error) if chain else error)  # noqa: B904 - the context is meant
+    except (processutils.ProcessExecutionError, brick_exception.ExceptionChainer) as raised:
+        assert raised.__context__ is not None
+        return raised
+
+
+@pytest.mark.parametrize('chain', [False, True])
+@pytest.mark.parametrize('verb', ['connect', 'disconnect', 'extend'])
+def test_no_secret_in_message_cause_or_traceback(brick, connector, caplog, verb, chain):
+    connector.raises = leaky(chain=chain)
+    arguments = (None,) if verb == 'disconnect' else ()
+    options = {'force': False} if verb == 'disconnect' else {}
+    with pytest.raises(exception.VolumeDriversError) as caught:
+        getattr(brick, verb)('iscsi', 'v', PROPERTIES, *arguments, **options)
+    shown = ''.join(traceback.format_exception(caught.value)) + repr(caught.value.__cause__)
+    shown += repr(vars(caught.value.__cause__)) + caplog.text
+    assert SECRET not in shown
+    assert 'iscsiadm ended with 7: bad ***' in str(caught.value)
+    # The command's arguments and its output are not quoted at all.
+    assert 'node.session' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('properties', 'secrets'),
+    [
+        ({'auth_password': 'a', 'auth_username': 'b'}, {'a'}),
+        ({'discovery_auth_password': 'a', 'x': [{'serverToken': 'c'}]}, {'a', 'c'}),
+        ({'keyring': b'k', 'secret_uuid': 'u', 'secret_type': 'ceph'}, {'k'}),
+        ({'auth_password': '', 'volume_id': None, 'target_lun': 1}, set()),
+    ],
+)
+def test_secrets_are_found_by_name(properties, secrets):
+    assert set(brick_errors.secrets_of(properties)) == secrets
+
+
+def test_a_secret_that_begins_another_hides_neither_in_part():
+    assert brick_errors.hide('x abc y ab z', ['ab', 'abc']) == 'x *** y *** z'
