@@ -18,6 +18,7 @@ and what it raises becomes an exception of this package with the raw one as its
 cause, from which the secrets of the connection were taken out (brick_errors).
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import copy
 import logging
@@ -144,6 +145,18 @@ class Brick:
         except Exception as error:
             brick_errors.scrub(error, call.secrets)
             raise brick_errors.of_factory(error, call) from error
+
+
+def under_connect_lock(function: Callable[[], None]) -> None:
+    """Call a function while no connector of this host connects or disconnects.
+
+    It is os-brick's own lock, which its iSCSI, Fibre Channel and NVMe
+    connectors hold, also in other processes.
+    """
+    bootstrap.load_os_brick()
+    from os_brick.initiator.connectors import base  # noqa: PLC0415
+
+    base.synchronized('connect_volume', external=True)(function)()
 
 
 def _own(properties: Mapping[str, object]) -> dict[str, typing.Any]:

@@ -15,6 +15,7 @@
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import NvmeData
+from volumedrivers.host import brick
 from volumedrivers.host import nvme_controller
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
@@ -67,14 +68,27 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
         portals, and only if no namespace of another volume is behind them.
         """
         data = connection_info.data
-        if not isinstance(data, NvmeData):
+        if not isinstance(data, NvmeData) or not _idle_controllers(data):
             return
-        for target in data.targets:
-            portals = {(way.portal.host, str(way.portal.port)) for way in target.portals}
-            for name in nvme_controller.idle_controllers(target.nqn, portals):
+
+        def delete() -> None:
+            # Asked again: a volume may have come through one in the meantime.
+            for name in _idle_controllers(data):
                 try:
                     nvme.delete_controller(name)
                 except exception.VolumeDriversError as e:
                     raise exception.LeftoversFound(
                         volume_id=connection_info.volume_id, leftovers=f'NVMe controller {name}'
                     ) from e
+
+        brick.under_connect_lock(delete)
+
+
+def _idle_controllers(data: NvmeData) -> tuple[str, ...]:
+    return tuple(
+        name
+        for target in data.targets
+        for name in nvme_controller.idle_controllers(
+            target.nqn, {(way.portal.host, str(way.portal.port)) for way in target.portals}
+        )
+    )
