@@ -279,8 +279,10 @@ class MultipathNotRunning(MisconfiguredHost):
 class SecretsNotSupported(MisconfiguredHost):
     """The hypervisor at this URI can hold no secrets."""
 
-    template = ('libvirt at {uri} cannot hold secrets: {reason}; use a libvirtd '
-                '(qemu:///system) for encrypted volumes, CHAP and cephx')
+    template = (
+        'libvirt at {uri} cannot hold secrets: {reason}; use a libvirtd '
+        '(qemu:///system) for encrypted volumes, CHAP and cephx'
+    )
     uri: str
     reason: str
 

@@ -7,7 +7,7 @@ extensions = ['sphinx.ext.autodoc', 'oslo_config.sphinxext']
 autodoc_member_order = 'bysource'
 html_theme = 'alabaster'
 html_theme_options = {
-    'description': "The volume half of a libvirt virt driver",
+    'description': 'The volume half of a libvirt virt driver',
     'fixed_sidebar': True,
     'page_width': '1000px',
 }

@@ -12,9 +12,9 @@
 
 """What a driver's connect_volume answers: the volume as it is on this host."""
 
+from collections.abc import Mapping
 import dataclasses
 import typing
-from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +43,11 @@ class NetworkHost:
 class NetworkSource:
     """A source that QEMU opens itself; becomes ``<source protocol=...>``."""
 
-    protocol: str                    # rbd, iscsi, gluster, nbd
+    protocol: str  # rbd, iscsi, gluster, nbd
     name: str
     hosts: tuple[NetworkHost, ...] = ()
     auth_username: str | None = None
-    secret_type: str | None = None   # libvirt's usage type: ceph, iscsi
+    secret_type: str | None = None  # libvirt's usage type: ceph, iscsi
     secret_uuid: str | None = None
     initiator_iqn: str | None = None
 
@@ -56,7 +56,7 @@ class NetworkSource:
 class FailedPath:
     """One path that was asked for and is not there."""
 
-    name: str                        # portal, WWPN, monitor
+    name: str  # portal, WWPN, monitor
     reason: str
 
 
