@@ -25,12 +25,15 @@ import uuid
 
 from volumedrivers.testing import server
 
+# Of messenger 2 and 1.  A client takes them as a sign of which to speak; with
+# others it tries both, and then a wrong key is no error but a wait of 300 s.
+PORTS = (3300, 6789)
 _CONF = """\
 [global]
 fsid = {fsid}
-mon_host = [v2:127.0.0.1:{port_v2},v1:127.0.0.1:{port_v1}]
-public_addr = 127.0.0.1
-cluster_addr = 127.0.0.1
+mon_host = [v2:{address}:{port_v2},v1:{address}:{port_v1}]
+public_addr = {address}
+cluster_addr = {address}
 auth_cluster_required = cephx
 auth_service_required = cephx
 auth_client_required = cephx
@@ -67,6 +70,7 @@ keyring = {directory}/osd/keyring
 class CephCluster:
     """mon.a, osd.0, one pool and the user ``client.cinder``; a context manager.
 
+    :ivar address: one of 127.0.0.0/8 of its own, so that several run at once
     :ivar conf: its ceph.conf
     :ivar fsid: its UUID
     """
@@ -79,7 +83,8 @@ class CephCluster:
         self.pool = pool
         self.fsid = str(uuid.uuid4())
         self.conf = self.directory / 'ceph.conf'
-        self.port_v1 = self.port_v2 = 0
+        self.address = ''
+        self.port_v2, self.port_v1 = PORTS
         self._servers: list[server.Server] = []
         # Whatever the caller's environment says about another cluster.
         self._env = {
@@ -95,7 +100,7 @@ class CephCluster:
         osd = server.find_tool('ceph-osd', 'ceph-osd')
         for name in ('mon', 'osd'):
             (self.directory / name).mkdir(parents=True)
-        self.port_v2, self.port_v1 = server.free_port(), server.free_port()
+        self.address = server.free_address(*PORTS)
         self.conf.write_text(_CONF.format(**vars(self)))
         try:
             self._make_keys()
@@ -106,7 +111,7 @@ class CephCluster:
                 self.fsid,
                 '--addv',
                 'a',
-                f'[v2:127.0.0.1:{self.port_v2},v1:127.0.0.1:{self.port_v1}]',
+                f'[v2:{self.address}:{self.port_v2},v1:{self.address}:{self.port_v1}]',
                 str(self.directory / 'monmap'),
             )
             self._run(
@@ -175,7 +180,7 @@ class CephCluster:
         )
         self._servers.append(daemon)
         if kind == 'ceph-mon':
-            daemon.start(lambda: server.listens(self.port_v2) and server.listens(self.port_v1))
+            daemon.start(lambda: all(server.listens(port, self.address) for port in PORTS))
         else:
             # That it serves is seen from the cluster.
             daemon.start(lambda: True)
@@ -197,7 +202,7 @@ class CephCluster:
     @property
     def monitors(self) -> list[tuple[str, int]]:
         """The monitor as Cinder names it (messenger 1)."""
-        return [('127.0.0.1', self.port_v1)]
+        return [(self.address, self.port_v1)]
 
     def create_image(self, name: str, size: int) -> None:
         """Make an image of ``size`` bytes (whole MiB)."""

@@ -54,6 +54,18 @@ def free_port() -> int:
     raise exception.Busy(what='127.0.0.1', reason='no free port between 20000 and 32000')
 
 
+def free_address(*ports: int) -> str:
+    """Return an address of 127.0.0.0/8 where nobody listens on these ports.
+
+    For servers whose clients expect the usual ports.
+    """
+    for _ in range(100):
+        address = '127.{}.{}.{}'.format(*(random.randrange(1, 255) for _ in range(3)))  # noqa: S311
+        if not any(listens(port, address) for port in ports):
+            return address
+    raise exception.Busy(what='127.0.0.0/8', reason=f'no address with free ports {ports}')
+
+
 def run(*argv: str, env: Mapping[str, str] | None = None, timeout: float = 30) -> str:
     """Run a program; return what it printed.
 
