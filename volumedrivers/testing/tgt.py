@@ -163,7 +163,9 @@ class IscsiTarget:
     def stop(self) -> None:
         """Stop tgtd; the file stays."""
         if self._server is not None:
-            self._server.stop()
+            # It does not end on request while it has a target; the file is
+            # written by then, as there is no cache of its own.
+            self._server.stop(timeout=0)
             self._server = None
         for left in self.directory.glob(f'tgt.{self._control}*'):
             left.unlink()
