@@ -73,11 +73,14 @@ def refused_port():
         return server.getsockname()[1]
 
 
-@pytest.mark.parametrize(('protocol', 'banner'), [
-    ('rbd', b'ceph v2\n\x10\0' + bytes(16)),
-    ('rbd', b'ceph v027' + bytes(272)),
-    ('nbd', b'NBDMAGICIHAVEOPT'),
-])
+@pytest.mark.parametrize(
+    ('protocol', 'banner'),
+    [
+        ('rbd', b'ceph v2\n\x10\0' + bytes(16)),
+        ('rbd', b'ceph v027' + bytes(272)),
+        ('nbd', b'NBDMAGICIHAVEOPT'),
+    ],
+)
 def test_server_that_speaks_first(protocol, banner):
     with listener(banner) as (where, _):
         result = check(protocol, where)
@@ -88,8 +91,11 @@ def login_response(request, opcode=0x23, status=b'\0\0'):
     return bytes([opcode, 0x87]) + bytes(14) + request[16:20] + bytes(16) + status + bytes(10)
 
 
-@pytest.mark.parametrize('status', [b'\0\0', b'\2\1', b'\1\1', b'\3\1'],
-                         ids=['success', 'authentication', 'moved', 'out-of-resources'])
+@pytest.mark.parametrize(
+    'status',
+    [b'\0\0', b'\2\1', b'\1\1', b'\3\1'],
+    ids=['success', 'authentication', 'moved', 'out-of-resources'],
+)
 def test_iscsi_login_of_any_status_is_an_answer(status):
     with listener(lambda sent: login_response(sent, status=status), reads=4096) as (where, _):
         assert check('iscsi', where).failed == ()
@@ -104,12 +110,14 @@ def test_iscsi_login_request_is_what_the_rfc_says():
     assert flags == 0x81
     assert request[4] == 0
     length = int.from_bytes(request[5:8], 'big')
-    text = request[48:48 + length]
+    text = request[48 : 48 + length]
     assert len(request) == 48 + length + -length % 4
     assert dict(pair.split('=') for pair in text.decode().split('\0') if pair) == {
-        'InitiatorName': 'iqn.2020-01.example:me', 'SessionType': 'Discovery',
-        'AuthMethod': 'None,CHAP'}
-    assert request[14:16] == b'\0\0'     # a new session
+        'InitiatorName': 'iqn.2020-01.example:me',
+        'SessionType': 'Discovery',
+        'AuthMethod': 'None,CHAP',
+    }
+    assert request[14:16] == b'\0\0'  # a new session
 
 
 def test_gluster_rpc_reply_is_an_answer():
@@ -124,9 +132,15 @@ def test_gluster_rpc_reply_is_an_answer():
         assert check('gluster', where).failed == ()
 
 
-@pytest.mark.parametrize(('protocol', 'peer'), [
-    ('rbd', 'a Ceph monitor'), ('iscsi', 'an iSCSI target'), ('nbd', 'an NBD server'),
-    ('gluster', 'a GlusterFS server')])
+@pytest.mark.parametrize(
+    ('protocol', 'peer'),
+    [
+        ('rbd', 'a Ceph monitor'),
+        ('iscsi', 'an iSCSI target'),
+        ('nbd', 'an NBD server'),
+        ('gluster', 'a GlusterFS server'),
+    ],
+)
 class TestNotAnswering:
     def test_silent(self, protocol, peer):
         with listener(None) as (where, _), pytest.raises(exception.EndpointUnreachable) as caught:
@@ -147,26 +161,40 @@ class TestNotAnswering:
         assert caught.value.reason == f'answered, but not as {peer}'
 
     def test_a_few_bytes_and_the_end(self, protocol, peer):
-        with (listener(b'220', close=True, reads=4096 * (protocol in ('iscsi', 'gluster')))
-              as (where, _), pytest.raises(exception.EndpointUnreachable) as caught):
+        with (
+            listener(b'220', close=True, reads=4096 * (protocol in ('iscsi', 'gluster'))) as (
+                where,
+                _,
+            ),
+            pytest.raises(exception.EndpointUnreachable) as caught,
+        ):
             check(protocol, where)
         assert caught.value.reason == f'answered, but not as {peer}'
 
     def test_a_few_bytes_and_silence(self, protocol, peer):
-        with (listener(b'cep') as (where, _),
-              pytest.raises(exception.EndpointUnreachable, match=r'no answer within 0\.3 s')):
+        with (
+            listener(b'cep') as (where, _),
+            pytest.raises(exception.EndpointUnreachable, match=r'no answer within 0\.3 s'),
+        ):
             check(protocol, where, timeout=0.3)
 
     def test_closed_at_once(self, protocol, peer):
-        with (listener(None, close=True, reads=4096 * (protocol in ('iscsi', 'gluster')))
-              as (where, _), pytest.raises(exception.EndpointUnreachable) as caught):
+        with (
+            listener(None, close=True, reads=4096 * (protocol in ('iscsi', 'gluster'))) as (
+                where,
+                _,
+            ),
+            pytest.raises(exception.EndpointUnreachable) as caught,
+        ):
             check(protocol, where)
         assert caught.value.reason == 'it closed the connection without an answer'
 
 
 def test_answer_to_another_question_is_none():
-    with (listener(lambda sent: login_response(bytes(48)), reads=4096) as (where, _),
-          pytest.raises(exception.EndpointUnreachable, match='not as an iSCSI target')):
+    with (
+        listener(lambda sent: login_response(bytes(48)), reads=4096) as (where, _),
+        pytest.raises(exception.EndpointUnreachable, match='not as an iSCSI target'),
+    ):
         check('iscsi', where)
 
 
@@ -185,9 +213,14 @@ def test_host_name():
 def test_second_address_of_a_name_is_tried(monkeypatch):
     with listener(b'ceph v2\n') as (where, _):
         port = where[1]
-        monkeypatch.setattr(socket, 'getaddrinfo', lambda *args, **more: [
-            (socket.AF_INET6, socket.SOCK_STREAM, 6, '', ('::1', port, 0, 0)),
-            (socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.0.1', port))])
+        monkeypatch.setattr(
+            socket,
+            'getaddrinfo',
+            lambda *args, **more: [
+                (socket.AF_INET6, socket.SOCK_STREAM, 6, '', ('::1', port, 0, 0)),
+                (socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.0.1', port)),
+            ],
+        )
         assert check('rbd', ('storage.example', port)).failed == ()
 
 
@@ -196,8 +229,10 @@ def test_some_of_several_answer():
         dead = ('127.0.0.1', refused_port())
         result = check('rbd', silent, good, dead, timeout=0.3)
     assert result.answered == (f'127.0.0.1:{good[1]}',)
-    assert result.failed == ((f'127.0.0.1:{silent[1]}', 'no answer within 0.3 s'),
-                             (f'127.0.0.1:{dead[1]}', 'connection refused'))
+    assert result.failed == (
+        (f'127.0.0.1:{silent[1]}', 'no answer within 0.3 s'),
+        (f'127.0.0.1:{dead[1]}', 'connection refused'),
+    )
 
 
 def test_one_deadline_for_all():
