@@ -254,14 +254,9 @@ def leaky(*, chain):
     error = processutils.ProcessExecutionError(
         stdout=f'set {SECRET}', stderr=f'bad {SECRET}', exit_code=7, cmd=command
     )
-    try:
-        try:
-            raise KeyError(SECRET)
-        except KeyError:
-            raise (chained(error) if chain else error)  # noqa: B904 - the context is meant
-    except (processutils.ProcessExecutionError, brick_exception.ExceptionChainer) as raised:
-        assert raised.__context__ is not None
-        return raised
+    error = chained(error) if chain else error
+    error.__context__ = KeyError(SECRET)
+    return error
 
 
 @pytest.mark.parametrize('chain', [False, True])

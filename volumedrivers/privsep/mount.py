@@ -69,16 +69,16 @@ def mount(
     checked = share_arguments.check_options(fstype, options)
     share_arguments.check_credentials(fstype, secrets)
     places.check(mount_point)
-    try:
-        place = places.place(mount_point)
-    except FileNotFoundError as error:
-        raise exception.MountFailed(
-            source=source, mount_point=mount_point, reason='there is no such directory'
-        ) from error
     if places.mounted_at(mount_point) is not None:
         raise exception.MountFailed(
             source=source, mount_point=mount_point, reason='something is mounted there already'
         )
+    try:
+        place = places.place(mount_point, mounted=False)
+    except FileNotFoundError as error:
+        raise exception.MountFailed(
+            source=source, mount_point=mount_point, reason='there is no such directory'
+        ) from error
     what = f'mount of {source}'
     memory: list[int] = []
     try:
@@ -117,7 +117,7 @@ def unmount(mount_point: str, lazy: bool = False, *, timeout: float = 60) -> Non
     found = places.mounted_at(mount_point)
     if found is None:
         return
-    places.place(mount_point)
+    places.place(mount_point, mounted=True)
     if not share_arguments.MOUNTED_TYPES.fullmatch(found.fstype):
         raise exception.PrivilegedCallRefused(
             function='unmount', reason=f'{mount_point} holds a {found.fstype} file system'
@@ -199,19 +199,14 @@ def _verify(source: str, mount_point: str, place: tuple[int, int], timeout: floa
     """Look where the mount ended up, and make it harmless."""
     found = places.mounted_at(mount_point)
     try:
-        moved = places.place(mount_point) != place
+        moved = found is None or places.place(mount_point, mounted=True) != place
     except (exception.PrivilegedCallRefused, OSError):
         moved = True
-    if moved:
+    if found is None or moved:
+        # umount follows the same links as mount did.
         commands.run(['umount', '-l', '--', mount_point], what='undo of a mount', timeout=timeout)
         raise exception.PrivilegedCallRefused(
             function='mount', reason=f'{mount_point} was exchanged during the mount'
-        )
-    if found is None:
-        raise exception.MountFailed(
-            source=source,
-            mount_point=mount_point,
-            reason='the tool succeeded and nothing is mounted',
         )
     if not {'nosuid', 'nodev'} <= found.options:
         flags = ','.join(sorted(found.options & {'ro', 'noexec', 'noatime'} | {'nosuid', 'nodev'}))

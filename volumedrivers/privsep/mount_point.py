@@ -97,12 +97,23 @@ def opened(path: str) -> typing.Iterator[int]:
         os.close(descriptor)
 
 
-def place(path: str) -> tuple[int, int]:
+def _check_directory(parent: int, name: str, path: str) -> None:
+    found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode):
+        raise _refused(path, 'is a symbolic link or no directory')
+
+
+def place(path: str, *, mounted: bool) -> tuple[int, int]:
     """Return which directory a mount point lies in, as (device, inode).
 
-    :raises PrivilegedCallRefused: the way to it has a link
+    :param mounted: something is mounted there, and not to be looked at
+    :raises PrivilegedCallRefused: it is a link, or the way to it has one
+    :raises FileNotFoundError
     """
-    with opened(os.path.dirname(path)) as parent:
+    base, name = os.path.split(path)
+    with opened(base) as parent:
+        if not mounted:
+            _check_directory(parent, name, path)
         found = os.stat(parent)
         return found.st_dev, found.st_ino
 
@@ -152,9 +163,7 @@ def _make_in(parent: int, name: str, path: str) -> None:
     except FileExistsError:
         # Looking at what is mounted could hang.
         if mounted_at(path) is None:
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if not stat.S_ISDIR(found.st_mode):
-                raise _refused(path, 'is no directory') from None
+            _check_directory(parent, name, path)
 
 
 def remove(path: str) -> None:
