@@ -278,7 +278,7 @@ def test_name_server_that_hangs(monkeypatch):
 
 @pytest.mark.parametrize('host', ['a' * 70, 'a..b', 'a\0b'])
 def test_text_that_is_no_host(host):
-    with pytest.raises(exception.EndpointUnreachable, match='not an address|cannot be resolved'):
+    with pytest.raises(exception.EndpointUnreachable, match=r'not an address|cannot be resolved'):
         check('rbd', (host, 6789))
 
 
