@@ -52,12 +52,15 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
     def promised_identity(self, connection_info: ConnectionInfo) -> Identity | None:
         """Of a volume that is one namespace: its UUID or NGUID."""
         data = connection_info.data
-        if not isinstance(data, NvmeData) or len(data.targets) != 1:
+        if not isinstance(data, NvmeData) or len(data.targets) != 1 or data.alias is not None:
+            # With an alias the volume may be the RAID device over the namespace.
             return None
         target = data.targets[0]
         if target.vol_uuid is not None:
             return Identity('uuid', target.vol_uuid)
-        return Identity('nguid', target.nguid) if target.nguid is not None else None
+        if target.nguid is not None:
+            return Identity('nguid', target.nguid.replace('-', ''))
+        return None
 
     def clean_up(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None, *, force: bool
