@@ -1,4 +1,5 @@
 import importlib.metadata
+import re
 
 project = 'volumedrivers'
 copyright = 'the volumedrivers developers'
@@ -13,3 +14,18 @@ html_theme_options = {
 }
 html_static_path = ['_static']
 nitpicky = False
+
+
+def _several_errors(app, what, name, obj, options, lines):
+    """Let one ``:raises`` name several errors, as the docstrings do."""
+    text = re.sub(
+        r'^:raises\s+([A-Z]\w*(?:,\s+[A-Z]\w*)*):?',
+        lambda found: f':raises {" ".join(found[1].split())}:',
+        '\n'.join(lines),
+        flags=re.MULTILINE,
+    )
+    lines[:] = text.split('\n')
+
+
+def setup(app):
+    app.connect('autodoc-process-docstring', _several_errors)
