@@ -80,7 +80,7 @@ class Base(command.Command):
                 found='missing',
                 expected=f'the file that "attach" was given, {why}' if why else 'a file, or -',
             )
-        info = ConnectionInfo.parse(_read_json(name))
+        info = ConnectionInfo.parse(read_json('--connection-info', name))
         secrets = info.secrets()
         self.program.mask.add(secrets)
         if secrets:
@@ -210,7 +210,11 @@ def _cell(name: str, value: typing.Any) -> typing.Any:
     return text.Value(name, value) if isinstance(value, list | dict) else value
 
 
-def _read_json(name: str) -> Mapping[str, object]:
+def read_json(option: str, name: str) -> Mapping[str, object]:
+    """Return the object in a JSON file; ``-`` is standard input.
+
+    :raises InvalidOption: no such file, or no JSON object; shows no content
+    """
     what = 'standard input' if name == '-' else name
     try:
         if name == '-':
@@ -218,24 +222,26 @@ def _read_json(name: str) -> Mapping[str, object]:
         else:
             with open(name, encoding='utf-8') as file:
                 content = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise exception.InvalidOption(
-            option='--connection-info', found=str(error), expected='a readable file, or -'
-        ) from error
-    try:
         data = json.loads(content)
-    except ValueError as error:
-        # The decoder's message has a position and none of the content.
+    except UnicodeDecodeError:
         raise exception.InvalidOption(
-            option='--connection-info',
-            found=f'{what}, which is not JSON ({error})',
-            expected="a JSON object: Cinder's connection_info",
+            option=option, found=f'{what}, which is not UTF-8', expected='a JSON object'
+        ) from None
+    except OSError as error:
+        raise exception.InvalidOption(
+            option=option,
+            found=f'{what}, which cannot be read ({error.strerror})',
+            expected='a readable file, or -',
+        ) from error
+    except ValueError as error:
+        # The decoder's message has a position and none of the content; but
+        # the error itself has all of it, so it is not kept as the cause.
+        raise exception.InvalidOption(
+            option=option, found=f'{what}, which is not JSON ({error})', expected='a JSON object'
         ) from None
     if not isinstance(data, dict):
         raise exception.InvalidOption(
-            option='--connection-info',
-            found=f'{what}, a JSON {type(data).__name__}',
-            expected="a JSON object: Cinder's connection_info",
+            option=option, found=f'{what}, a JSON {type(data).__name__}', expected='a JSON object'
         )
     return data
 

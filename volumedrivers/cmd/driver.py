@@ -29,7 +29,7 @@ class DriverList(base.Lister):
     """List the volume drivers."""
 
     COLUMNS = ('name', 'works_here', 'capabilities', 'class', 'distribution', 'why_not')
-    TEXT_COLUMNS = ('name', 'works_here', 'distribution', 'capabilities')
+    TEXT_COLUMNS = ('name', 'works_here', 'capabilities')
     EPILOG = '"volumedrivers driver show NAME" says why a driver does not work here.'
 
     def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:

@@ -18,6 +18,7 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.cmd import secrecy
+from volumedrivers.cmd import text
 
 OK = 0
 INTERRUPTED = 130  # as a shell counts SIGINT
@@ -85,17 +86,21 @@ def exit_code(error: BaseException) -> int:
     return UNEXPECTED
 
 
-def explain(error: BaseException, mask: secrecy.Mask, *, debug: bool = False) -> str:
+def explain(
+    error: BaseException, mask: secrecy.Mask, *, debug: bool = False, width: int | None = None
+) -> str:
     """Return what a person reads about an error and its causes, in lines.
 
     First what happened, then what caused it, then what to do.
+
+    :param debug: add the traceback
+    :param width: of the terminal; None: no line is broken
     """
-    lines = [_what_happened(error)]
-    lines += [f'  caused by  {_cause(cause)}' for cause in _causes(error)]
-    lines += [f'  moreover   {_one_line(note)}' for note in getattr(error, '__notes__', ())]
-    advice = _what_to_do(error)
-    if advice:
-        lines.append(f'  what to do {advice}')
+    parts = [_what_happened(error)]
+    parts += [('  caused by  ', _cause(cause)) for cause in _causes(error)]
+    parts += [('  moreover   ', _one_line(note)) for note in getattr(error, '__notes__', ())]
+    parts += [('  what to do ', advice) for advice in (_what_to_do(error),) if advice]
+    lines = [_wrapped(*part, width) for part in parts]
     if debug:
         lines.append(''.join(traceback.format_exception(error)).rstrip())
     return mask.text('\n'.join(lines))
@@ -105,21 +110,26 @@ def explain_parser_errors(parser: argparse.ArgumentParser, stderr: typing.TextIO
     """Let a parser refuse in one sentence, without printing its whole usage."""
 
     def refuse(message: str) -> typing.NoReturn:
-        stderr.write(
-            f'Error: {_one_line(message)}\n'
-            f'  what to do "{parser.prog} --help" shows what it takes.\n'
-        )
+        width = text.terminal_width(stderr)
+        advice = f'"{parser.prog} --help" shows what it takes.'
+        stderr.write(f'{_wrapped("Error: ", _one_line(message), width)}\n')
+        stderr.write(f'{_wrapped("  what to do ", advice, width)}\n')
         raise SystemExit(exception.BadInput.exit_code)
 
     parser.error = refuse  # type: ignore[method-assign]
 
 
-def _what_happened(error: BaseException) -> str:
+def _wrapped(head: str, body: str, width: int | None) -> str:
+    lines = text.wrap(body, width, indent=len(head))
+    return head + ('\n' + ' ' * len(head)).join(lines)
+
+
+def _what_happened(error: BaseException) -> tuple[str, str]:
     if isinstance(error, exception.VolumeDriversError):
-        return f'Error: {_one_line(str(error))}'
+        return 'Error: ', _one_line(str(error))
     if isinstance(error, KeyboardInterrupt):
-        return 'Interrupted.'
-    return f'Error: unexpected {_cause(error)} {_place(error)}'.rstrip()
+        return '', 'Interrupted.'
+    return 'Error: ', f'unexpected {_cause(error)} {_place(error)}'.rstrip()
 
 
 def _what_to_do(error: BaseException) -> str:
@@ -149,8 +159,8 @@ def _causes(error: BaseException) -> list[BaseException]:
 def _cause(error: BaseException) -> str:
     if isinstance(error, exception.VolumeDriversError):
         return _one_line(str(error))
-    text = _one_line(str(error))
-    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+    said = _one_line(str(error))
+    return f'{type(error).__name__}: {said}' if said else type(error).__name__
 
 
 def _place(error: BaseException) -> str:
@@ -158,5 +168,5 @@ def _place(error: BaseException) -> str:
     return f'({frames[-1].filename}:{frames[-1].lineno})' if frames else ''
 
 
-def _one_line(text: str) -> str:
-    return ' '.join(text.split())
+def _one_line(words: str) -> str:
+    return ' '.join(words.split())

@@ -23,10 +23,12 @@ import typing
 
 from cliff import app
 
+from volumedrivers import exception
 from volumedrivers.cmd import commands
 from volumedrivers.cmd import errors
 from volumedrivers.cmd import secrecy
 from volumedrivers.cmd import services
+from volumedrivers.cmd import text
 
 NAME = 'volumedrivers'
 
@@ -42,6 +44,14 @@ examples:
   volumedrivers detach web1 vdb --connection-info volume.json"""
 
 
+class UnknownCommand(exception.BadInput):
+    """The words name no command."""
+
+    template = 'there is no command {command!r}; {advice}'
+    command: str
+    advice: str
+
+
 class _Version(argparse.Action):
     """Look the version up only when it is asked for."""
 
@@ -51,7 +61,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import importlib.metadata  # noqa: PLC0415
 
-        parser.exit(message=f'{NAME} {importlib.metadata.version(NAME)}\n')
+        sys.stdout.write(f'{NAME} {importlib.metadata.version(NAME)}\n')
+        parser.exit()
 
 
 class VolumeDriversApp(app.App):
@@ -173,7 +184,7 @@ class VolumeDriversApp(app.App):
         except BrokenPipeError as error:
             return errors.exit_code(error)
         except (Exception, KeyboardInterrupt) as error:
-            self._say(errors.explain(error, self.mask, debug=self._debug()))
+            self._explain(error)
             return errors.exit_code(error)
         finally:
             self._stop()
@@ -184,10 +195,10 @@ class VolumeDriversApp(app.App):
     def show_help(self, words: list[str]) -> None:
         """Print the help of a command, or of all.
 
-        :raises ValueError: there is no such command
+        :raises UnknownCommand
         """
         if words:
-            command, name, _ = self.command_manager.find_command(words)
+            command, name, _ = self._find(words)
             # No options are needed to describe a command.
             parser = command(self, self.options).get_parser(f'{self.NAME} {name}')
             self.stdout.write(parser.format_help())
@@ -207,31 +218,32 @@ class VolumeDriversApp(app.App):
         if not remainder:
             self.show_help([])
             return errors.OK
-        try:
-            if self.options.help:
-                self.show_help(remainder)
-                return errors.OK
-            command_class, name, arguments = self.command_manager.find_command(remainder)
-        except ValueError:
-            self._say(self._unknown(remainder))
-            return 2
+        if self.options.help:
+            self.show_help(remainder)
+            return errors.OK
+        command_class, name, arguments = self._find(remainder)
         command = command_class(self, self.options)
         parsed = command.get_parser(f'{self.NAME} {name}').parse_args(arguments)
         code = command.run(parsed)
         self.stdout.flush()  # a closed pipe is noticed here, not at exit
         return code
 
-    def _unknown(self, words: list[str]) -> str:
-        near = ', '.join(self.get_fuzzy_matches(words[0]))
-        said = ' '.join(word for word in words if not word.startswith('-')) or words[0]
-        return (
-            f'Error: there is no command {said!r}'
-            + (f'; did you mean: {near}?' if near else '')
-            + f'\n  what to do "{self.NAME} --help" shows the commands.'
-        )
+    def _find(self, words: list[str]) -> tuple[typing.Any, str, list[str]]:
+        try:
+            return self.command_manager.find_command(words)
+        except ValueError:
+            near = ', '.join(self.get_fuzzy_matches(words[0]))
+            raise UnknownCommand(
+                command=' '.join(word for word in words if not word.startswith('-')) or words[0],
+                advice=f'did you mean {near}?' if near else f'"{self.NAME} --help" lists them',
+            ) from None
 
     def _debug(self) -> bool:
         return bool(getattr(getattr(self, 'options', None), 'debug', False))
+
+    def _explain(self, error: BaseException) -> None:
+        width = text.terminal_width(self.stderr)
+        self._say(errors.explain(error, self.mask, debug=self._debug(), width=width))
 
     def _say(self, text: str) -> None:
         self.stderr.write(f'{self.mask.text(text)}\n')
@@ -242,7 +254,7 @@ class VolumeDriversApp(app.App):
         try:
             self._services.close()
         except Exception as error:  # what the command did is done; only say it
-            self._say(errors.explain(error, self.mask, debug=self._debug()))
+            self._explain(error)
 
 
 def main(

@@ -59,7 +59,7 @@ class Services:
         except (cfg.Error, ValueError) as error:
             raise exception.InvalidOption(
                 option='the configuration',
-                found=' '.join(str(error).split()),
+                found=f'not usable ({" ".join(str(error).split())})',
                 expected='readable files with valid values',
             ) from error
         return conf

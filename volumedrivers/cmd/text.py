@@ -26,6 +26,22 @@ _GAP = 2
 _NARROWEST = 20
 _UNITS = ('bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')
 
+# Words that are not simply capitalised.
+_SPELLINGS = {
+    'guid': 'GUID',
+    'hostid': 'host ID',
+    'id': 'ID',
+    'ip': 'IP',
+    'ips': 'IPs',
+    'nqn': 'NQN',
+    'nvme': 'NVMe',
+    'os': 'OS',
+    'sdc': 'SDC',
+    'uuid': 'UUID',
+    'wwnns': 'WWNNs',
+    'wwpns': 'WWPNs',
+}
+
 
 def human(name: str, value: typing.Any) -> str:
     """Return a value of the field ``name`` in words."""
@@ -35,6 +51,8 @@ def human(name: str, value: typing.Any) -> str:
         words = 'yes' if value else 'no'
     elif isinstance(value, list | tuple):
         separator = '\n' if any(isinstance(item, dict) for item in value) else ', '
+        if name == 'capabilities':
+            separator = ' '  # all of them fit into a line of 80 columns
         words = separator.join(human(name, item) for item in value)
     elif isinstance(value, dict):
         words = _mapping(name, value)
@@ -65,8 +83,9 @@ def human_size(size: int) -> str:
 
 
 def label(name: str) -> str:
-    """Return the heading of a field: ``volume_id`` is "Volume id"."""
-    return name.replace('_', ' ').capitalize()
+    """Return the heading of a field: ``volume_id`` is "Volume ID"."""
+    words = [_SPELLINGS.get(word, word) for word in name.split('_')]
+    return ' '.join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
 def wrap(text: str, width: int | None, *, indent: int = 0) -> list[str]:
@@ -121,7 +140,10 @@ class TextFormatter(base.ListFormatter, base.SingleFormatter):
             for name, value in zip(column_names, data, strict=True)
         ]
         rows = [row for row in rows if row[1] != '-']
-        _print_rows(rows, stdout)
+        if rows:
+            _print_rows(rows, stdout)
+        else:
+            stdout.write('nothing\n')
 
     def emit_list(
         self,
@@ -147,8 +169,6 @@ def _words(name: str, value: typing.Any) -> str:
 
 def _print_rows(rows: Sequence[Sequence[str]], stdout: typing.TextIO) -> None:
     """Print rows in columns; the last one has the rest of the terminal."""
-    if not rows:
-        return
     widths = [max(len(row[index]) for row in rows) + _GAP for index in range(len(rows[0]) - 1)]
     indent = sum(widths)
     width = terminal_width(stdout)
