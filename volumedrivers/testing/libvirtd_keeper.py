@@ -41,7 +41,7 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 MS_BIND = 0x1000
 MS_REC = 0x4000
-MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
 PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -63,7 +63,9 @@ def _mount(source: str, target: str, flags: int) -> None:
 def enter_namespaces(host_name: str, binds: typing.Mapping[str, str]) -> None:
     """Make a private view: its own host name, own directories over libvirt's."""
     _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWUTS), 'unshare')
-    _mount('none', '/', MS_REC | MS_PRIVATE)
+    # What is mounted here goes nowhere; what is mounted in a shared place, as
+    # every place is under systemd, is seen here too: shares with volumes.
+    _mount('none', '/', MS_REC | MS_SLAVE)
     socket.sethostname(host_name)
     for source, target in binds.items():
         pathlib.Path(target).mkdir(parents=True, exist_ok=True)
