@@ -41,9 +41,8 @@ class MadeUpHost:
         if size is not None:
             attributes['size'] = str(size // 512)
         for attribute, text in attributes.items():
-            if isinstance(text, str):
-                text += '\n'
-            self.write(f'block/{name}/{attribute.replace("__", "/")}', text)
+            line = f'{text}\n' if isinstance(text, str) else text
+            self.write(f'block/{name}/{attribute.replace("__", "/")}', line)
         for slave in slaves:
             (self.sysfs / 'block' / name / 'slaves' / slave).mkdir(parents=True)
         for link in links:

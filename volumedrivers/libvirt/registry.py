@@ -242,4 +242,6 @@ def _find() -> 'dict[str, list[tuple[DriverEntry, importlib.metadata.EntryPoint]
         seen.add(key)
         entry = DriverEntry(entry_point.name, entry_point.value, f'{package} {version}'.strip())
         found.setdefault(entry_point.name, []).append((entry, entry_point))
+    for registered in found.values():
+        registered.sort(key=lambda pair: (pair[0].distribution, pair[0].value))
     return found
