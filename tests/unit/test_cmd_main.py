@@ -499,6 +499,18 @@ def test_what_help_loads(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == '[]'
 
 
+def test_nobody_reads() -> None:
+    program = 'import sys; from volumedrivers.cmd.main import main; sys.exit(main(["--help"]))'
+    done = subprocess.run(
+        ['bash', '-c', '"$@" | true; exit ${PIPESTATUS[0]}', 'x', sys.executable, '-c', program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 141)  # it may have been faster than its reader
+    assert done.stderr == ''
+
+
 def test_services_are_made_when_used() -> None:
     options = types.SimpleNamespace(config_file=[], config_dir=[], connect=None)
     made = services.Services(typing.cast(typing.Any, options))

@@ -18,6 +18,7 @@ work with comes from Services, so that --help loads no os-brick and no libvirt.
 
 import argparse
 import logging
+import os
 import sys
 import typing
 
@@ -224,7 +225,7 @@ class VolumeDriversApp(app.App):
         command_class, name, arguments = self._find(remainder)
         command = command_class(self, self.options)
         parsed = command.get_parser(f'{self.NAME} {name}').parse_args(arguments)
-        code = command.run(parsed)
+        code = int(command.run(parsed))
         self.stdout.flush()  # a closed pipe is noticed here, not at exit
         return code
 
@@ -263,4 +264,8 @@ def main(
     make_services: typing.Callable[..., services.Services] = services.Services,
 ) -> int:
     """Run the command line; returns the exit code."""
-    return VolumeDriversApp(make_services).run(sys.argv[1:] if argv is None else argv)
+    code = VolumeDriversApp(make_services).run(sys.argv[1:] if argv is None else argv)
+    if code == errors.BROKEN_PIPE:
+        # Nobody reads any more; Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

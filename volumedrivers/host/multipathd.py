@@ -27,14 +27,15 @@ _LONGEST = 16 * 1024 * 1024
 _SETTING = re.compile(r'^\s*([a-z_]+)\s+"?([^"\s]+)"?\s*$', re.MULTILINE)
 
 
-def ask(command: str, *, seconds: float, address: str = ADDRESS) -> str:
+def ask(command: str, *, seconds: float, address: str | None = None) -> str:
     """Return multipathd's answer to a command such as ``show config``.
 
+    :param address: of the socket; default: ADDRESS
     :raises OSError: it does not run, or does not answer in time
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
-        connection.connect(address)
+        connection.connect(address or ADDRESS)
         question = command.encode() + b'\0'
         connection.sendall(_LENGTH.pack(len(question)) + question)
         (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
