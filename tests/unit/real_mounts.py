@@ -54,8 +54,14 @@ class TmpfsMounter:
         os.makedirs(path, exist_ok=True)
 
     def remove_mount_point(self, path):
-        if os.path.isdir(path):
+        try:
             os.rmdir(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise exception.MountFailed(
+                source='directory', mount_point=path, reason=str(error)
+            ) from error
 
     def count(self, verb):
         return sum(1 for call in self.calls if call[0] == verb)

@@ -12,6 +12,7 @@
 
 """Image files as qemu-img makes them, and as somebody evil would."""
 
+import errno
 import os
 import struct
 import subprocess
@@ -233,3 +234,22 @@ class TestWhatIsNoFile:
         with pytest.raises(exception.VolumeDeviceNotFound) as caught:
             look(root / 'volume', 'raw', root)
         assert caught.value.volume_id == 'v1'
+
+    def test_what_cannot_be_read(self, root, monkeypatch):
+        path = make(root / 'volume', 'qcow2')
+
+        def broken(*args, **kwargs):
+            raise OSError(errno.EIO, 'Input/output error')
+
+        monkeypatch.setattr(os, 'stat', broken)
+        with pytest.raises(exception.MountFailed, match='Input/output error'):
+            look(path, 'qcow2', root)
+
+    def test_what_we_may_not_read(self, root, monkeypatch):
+        path = make(root / 'volume', 'qcow2')
+
+        def forbidden(*args, **kwargs):
+            raise PermissionError(errno.EACCES, 'Permission denied')
+
+        monkeypatch.setattr('volumedrivers.host.image_file._check_format', forbidden)
+        refused(path, 'qcow2', root, 'cannot be inspected: Permission denied')

@@ -429,3 +429,5 @@ def test_a_file_system_of_the_kernel(tmp_path):
     assert file_system.FileSystem('fuse', table=table).missing() is None
     assert file_system.FileSystem('ext4', table=table).missing() is None
     assert 'nosuchfs' in file_system.FileSystem('nosuchfs', table=table).missing()
+    with_advice = file_system.FileSystem('gpfs', 'run "mmstartup"', table=table)
+    assert 'mmstartup' in with_advice.missing()

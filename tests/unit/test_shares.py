@@ -327,6 +327,16 @@ class TestFailures:
             assert mounts.release(share, 'a', force=True) is False
             assert nothing_left(tmp_path, share)
 
+    def test_a_mount_point_with_something_in_it_stays(self, mounts, share):
+        os.makedirs(share.mount_point)
+        with open(os.path.join(share.mount_point, 'below'), 'w'):
+            pass
+        mounts.acquire(share, 'a')
+        assert mounts.release(share, 'a') is False
+        assert not mounted(share)
+        assert os.listdir(share.mount_point) == ['below']
+        assert mounts.users.claimed(share.mount_point) is None
+
     def test_a_mount_by_somebody_else_hand(self, mounts, mounter, share, tmp_path):
         def by_os_brick():
             if not mounted(share):

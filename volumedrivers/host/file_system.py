@@ -22,11 +22,11 @@ class FileSystem:
     """A file system that is built in, loaded, or has a module; a Requirement.
 
     :ivar name: as /proc/filesystems has it: nfs, cifs, fuse
-    :ivar module: what modprobe calls it, where that is another name
+    :ivar advice: what to do where no kernel module of the distribution has it
     """
 
     name: str
-    module: str | None = None
+    advice: str | None = None
     table: str = '/proc/filesystems'
 
     def missing(self) -> str | None:
@@ -34,4 +34,6 @@ class FileSystem:
         with open(self.table, encoding='ascii') as lines:
             if self.name in {line.split()[-1] for line in lines}:
                 return None
-        return requirements.KernelModule(self.module or self.name).missing()
+        if self.advice is not None:
+            return f'the kernel has no file system {self.name}; {self.advice}'
+        return requirements.KernelModule(self.name).missing()

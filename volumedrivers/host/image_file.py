@@ -104,6 +104,7 @@ def inspect(
     :param volume_id: for the messages only
     :raises UnsafeImage: the file is something else, or names files outside
     :raises VolumeDeviceNotFound: there is no such file
+    :raises MountFailed: reading it failed
     :raises DeadlineExceeded: the share does not answer
     """
 
@@ -114,8 +115,12 @@ def inspect(
             raise exception.VolumeDeviceNotFound(
                 volume_id=volume_id, reason=f'{error.filename} does not exist'
             ) from error
+        except PermissionError as error:
+            raise _unsafe(path, f'it cannot be inspected: {error.strerror}') from error
         except OSError as error:
-            raise _unsafe(path, f'it cannot be inspected: {error}') from error
+            raise exception.MountFailed(
+                source=path, mount_point=root, reason=f'it cannot be read: {error.strerror}'
+            ) from error
 
     return deadline.call(look, what=f'image {path}', seconds=seconds)
 

@@ -373,8 +373,16 @@ class ShareMounts:
         else:
             if found is not None:
                 self._unmount(share, force=force)
-            self._call(share, 'unmount', lambda: self._root.remove_mount_point(place))
+            self._remove_directory(share)
         self.users.unclaim(place)
+
+    def _remove_directory(self, share: Share) -> None:
+        try:
+            self._call(share, 'unmount', lambda: self._root.remove_mount_point(share.mount_point))
+        except exception.MountFailed as error:
+            # Somebody has put something there while nothing was mounted; the
+            # share is gone, and that is what was asked for.
+            LOG.warning('The mount point stays: %s', error)
 
     def _unmount(self, share: Share, *, force: bool) -> None:
         place = share.mount_point

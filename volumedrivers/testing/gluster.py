@@ -31,6 +31,8 @@ from volumedrivers import exception
 from volumedrivers.testing import server
 
 PORT = 24007
+# The name of a UNIX socket in it has at most 107.
+_LONGEST_DIRECTORY = 90
 
 _CONFIGURATION = """\
 volume management
@@ -66,6 +68,12 @@ class GlusterServer:
             brick's socket, which GlusterFS wants in /var/run/gluster
         """
         self.directory = pathlib.Path(directory).absolute()
+        if len(str(self.directory)) > _LONGEST_DIRECTORY:
+            raise exception.InvalidOption(
+                option='directory of a GlusterFS server',
+                found=str(self.directory),
+                expected=f'a path of at most {_LONGEST_DIRECTORY} characters',
+            )
         self.volume = volume
         self.address = _free_address()
         self.export = f'{self.address}:/{volume}'

@@ -45,7 +45,7 @@ class GpfsVolumeDriver(VolumeDriver):
             Capability.UNPRIVILEGED,
         )
     )
-    REQUIREMENTS = (FileSystem('gpfs', 'mmfs26'),)
+    REQUIREMENTS = (FileSystem('gpfs', 'install IBM Storage Scale and run "mmstartup"'),)
 
     def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
         """Look at the file."""
