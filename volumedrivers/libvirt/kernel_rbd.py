@@ -24,6 +24,8 @@ import pathlib
 import time
 import typing
 
+from oslo_log import log as logging
+
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import RbdData
@@ -39,6 +41,8 @@ from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.privsep import rbd as privileged
+
+LOG = logging.getLogger(__name__)
 
 _REQUIREMENTS = (requirements.Tool('rbd', 'ceph-common'), requirements.KernelModule('rbd'))
 # Seconds the kernel may take to hear of a new size, or to forget a device.
@@ -229,11 +233,17 @@ class KernelRbd(VolumeDriver):
         before: typing.Sequence[rbd_device.RbdDevice],
         info: typing.Mapping[str, object],
     ) -> None:
-        """Unmap what was not mapped before."""
-        for device in self._mapped(data):
-            if device not in before:
-                self._unmap(connection_info, device, force=False)
-        rbd_device.forget_conf(info)
+        """Unmap what was not mapped before; why it was not usable is what is told."""
+        try:
+            for device in self._mapped(data):
+                if device not in before:
+                    self._unmap(connection_info, device, force=False)
+            rbd_device.forget_conf(info)
+        except (exception.VolumeDriversError, OSError) as error:
+            LOG.warning(
+                'Volume %(volume)s stays mapped: %(error)s',
+                {'volume': connection_info.volume_id, 'error': error},
+            )
 
     def _mine(
         self,
