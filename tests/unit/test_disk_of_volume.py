@@ -16,8 +16,8 @@ from oslo_config import cfg
 import pytest
 
 from tests import rng
-from tests.unit.connection_infos import sample
 from tests.unit.connection_infos import VOLUME_ID
+from tests.unit.connection_infos import sample
 from volumedrivers import exception
 from volumedrivers.conf import opts
 from volumedrivers.connection_info import ConnectionInfo

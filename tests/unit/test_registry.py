@@ -124,7 +124,7 @@ def test_two_packages_with_one_name_conflict(install):
     install('vendor', GOOD, distribution='two')
     registry = Registry(None)
 
-    with pytest.raises(exception.PluginConflict, match='of one 1.2.*of two 1.2'):
+    with pytest.raises(exception.PluginConflict, match=r'of one 1\.2.*of two 1\.2'):
         registry.get('vendor')
     assert len([entry for entry in registry.entries() if entry.name == 'vendor']) == 2
     assert 'registered more than once' in registry.why_not('vendor')

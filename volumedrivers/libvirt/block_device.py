@@ -115,9 +115,16 @@ class BlockDeviceDriver(VolumeDriver):
         if self.connector_options().get('enforce_multipath'):
             # As an option of the connector os-brick ignores it.
             properties['enforce_multipath'] = True
-        device_info = self._brick().connect(
-            connection_info.driver_volume_type, connection_info.volume_id, properties
-        )
+        try:
+            device_info = self._brick().connect(
+                connection_info.driver_volume_type, connection_info.volume_id, properties
+            )
+        except exception.ConnectFailed as e:
+            if connection_info.encrypted and isinstance(e.__cause__, TypeError):
+                # os-brick has the device, could not make a link to it, and
+                # calls its own removal wrongly.
+                self._undo(connection_info, {})
+            raise
         try:
             return self._describe(connection_info, device_info, started)
         except BaseException:

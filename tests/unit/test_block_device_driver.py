@@ -1,0 +1,439 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+import copy
+import json
+
+from os_brick import exception as brick_exception
+from oslo_config import cfg
+import pytest
+
+from tests.unit.connection_infos import VOLUME_ID
+from tests.unit.connection_infos import sample
+from tests.unit.fake_brick import FakeBrick
+from tests.unit.made_up_host import MadeUpHost
+from volumedrivers import exception
+from volumedrivers.conf import opts
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import bootstrap
+from volumedrivers.host.block_device import BlockDevices
+from volumedrivers.libvirt import block_device
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import FailedPath
+from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.connected_volume import NetworkSource
+from volumedrivers.libvirt.connected_volume import PathReport
+from volumedrivers.libvirt.driver import Capability
+from volumedrivers.libvirt.driver import DiskInfo
+from volumedrivers.libvirt.driver import DriverContext
+from volumedrivers.libvirt.registry import Registry
+
+NAA = '600140512345678901234567890abcde'
+WWID = '3' + NAA
+UUID = '6b9c9a6d-9d0b-4c26-b8e2-000000000001'
+BLOCK_TYPES = (
+    'iscsi', 'iser', 'fibre_channel', 'nvmeof', 'nvme', 'lightos', 'scaleio', 'storpool',
+    'huaweisdshypervisor',
+)  # fmt: skip
+
+
+@pytest.fixture
+def host(tmp_path):
+    return MadeUpHost(tmp_path)
+
+
+@pytest.fixture
+def brick(monkeypatch):
+    brick = FakeBrick()
+    connector = bootstrap.load_os_brick()
+    monkeypatch.setattr(connector.InitiatorConnector, 'factory', staticmethod(brick.factory))
+    return brick
+
+
+@pytest.fixture
+def conf(tmp_path):
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    conf([], project='volumedrivers', default_config_files=[])
+    conf.set_override('state_path', str(tmp_path), group='volumedrivers')
+    conf.set_override('device_name_timeout', 0, group='volumedrivers')
+    return conf
+
+
+@pytest.fixture
+def make(host, conf, brick, monkeypatch):
+    monkeypatch.setattr(block_device, 'REMOVAL_TIME', 0.2)
+    devices = BlockDevices(sysfs=str(host.sysfs), dev=str(host.dev), udev=str(host.udev))
+    context = DriverContext(conf=conf, devices=devices, shares=None, endpoints=None)
+    registry = Registry(context)
+
+    def make(driver_volume_type='iscsi', **options):
+        for option, value in options.items():
+            conf.set_override(option, value, group='volumedrivers')
+        return registry.get(driver_volume_type)
+
+    return make
+
+
+def info_of(driver_volume_type='iscsi', **data):
+    return ConnectionInfo.parse(sample(driver_volume_type, **data))
+
+
+def add_disk(host, brick, name='sdb', **attributes):
+    """A SCSI disk that udev has named, which the connector finds."""
+    attributes.setdefault('links', [f'disk/by-id/wwn-0x{NAA}'])
+    attributes.setdefault('device__wwid', f'naa.{NAA}')
+    brick.found = {'type': 'block', 'path': host.device(name, **attributes), 'scsi_wwn': WWID}
+    return str(host.dev / attributes['links'][0]) if attributes['links'] else None
+
+
+@pytest.mark.parametrize('driver_volume_type', BLOCK_TYPES)
+def test_connect_and_disconnect(host, brick, make, driver_volume_type):
+    path = add_disk(host, brick)
+    driver = make(driver_volume_type)
+    raw = sample(driver_volume_type)
+    before = copy.deepcopy(raw)
+    info = ConnectionInfo.parse(raw)
+
+    volume = driver.connect_volume(info, 'guest')
+    host.remove('sdb')
+    driver.disconnect_volume(info, 'guest', volume=volume)
+
+    assert volume.path == path
+    assert volume.source_type == 'block'
+    assert volume.identity == Identity('wwn', WWID)
+    assert volume.volume_id == (
+        'volume-1' if driver_volume_type == 'huaweisdshypervisor' else VOLUME_ID
+    )
+    assert volume.seconds >= 0
+    assert ConnectedVolume.from_dict(json.loads(json.dumps(volume.to_dict()))) == volume
+    assert [call[0] for call in brick.calls] == ['connect', 'disconnect']
+    assert brick.calls[0][1] == before['data']
+    assert brick.calls[1][1] == {**before['data'], 'device_path': path}
+    assert raw == before
+    disk = driver.get_disk(info, volume, DiskInfo(bus='virtio', dev='vdb'))
+    assert disk.source.dev == path
+
+
+MULTIPATH = {'use_multipath': False, 'enforce_multipath': False}
+
+
+@pytest.mark.parametrize(
+    ('driver_volume_type', 'options', 'protocol', 'made_with'),
+    [
+        ('iscsi', {}, 'ISCSI',
+         {**MULTIPATH, 'device_scan_attempts': 5, 'transport': 'default'}),
+        ('iscsi', {'iscsi_iface': 'bnx2i', 'num_volume_scan_tries': 9,
+                   'volume_use_multipath': True, 'volume_enforce_multipath': True}, 'ISCSI',
+         {'use_multipath': True, 'enforce_multipath': True, 'device_scan_attempts': 9,
+          'transport': 'bnx2i'}),
+        ('iser', {'volume_use_multipath': True, 'num_iser_scan_tries': 7}, 'ISER',
+         {**MULTIPATH, 'device_scan_attempts': 7, 'transport': 'iser'}),
+        ('iser', {'iser_use_multipath': True}, 'ISER',
+         {**MULTIPATH, 'use_multipath': True, 'device_scan_attempts': 5, 'transport': 'iser'}),
+        ('fibre_channel', {}, 'FIBRE_CHANNEL', {**MULTIPATH, 'device_scan_attempts': 5}),
+        ('nvmeof', {'num_nvme_discover_tries': 3}, 'NVME',
+         {**MULTIPATH, 'device_scan_attempts': 3}),
+        ('nvme', {}, 'NVME', {**MULTIPATH, 'device_scan_attempts': 5}),
+        ('lightos', {}, 'LIGHTOS', {'device_scan_attempts': 5}),
+        ('scaleio', {}, 'SCALEIO', {'device_scan_attempts': 5}),
+        ('storpool', {}, 'STORPOOL', {}),
+        ('huaweisdshypervisor', {}, 'HUAWEISDSHYPERVISOR', {}),
+    ],
+)  # fmt: skip
+def test_connector_is_made_as_nova_makes_it(
+    host, brick, make, driver_volume_type, options, protocol, made_with
+):
+    add_disk(host, brick)
+
+    make(driver_volume_type, **options).connect_volume(info_of(driver_volume_type), 'guest')
+
+    assert brick.made == [(protocol, made_with)]
+
+
+def test_every_call_has_a_connector_of_its_own(host, brick, make):
+    add_disk(host, brick)
+    driver = make()
+
+    volume = driver.connect_volume(info_of(), 'guest')
+    driver.extend_volume(info_of(), 'guest', 3 << 30, volume=volume)
+    host.remove('sdb')
+    driver.disconnect_volume(info_of(), 'guest', volume=volume)
+
+    assert len(brick.made) == 3
+
+
+def test_force_is_handed_on(host, brick, make):
+    add_disk(host, brick)
+    driver = make()
+    volume = driver.connect_volume(info_of(), 'guest')
+    host.remove('sdb')
+
+    driver.disconnect_volume(info_of(), 'guest', volume=volume, force=True)
+
+    assert brick.calls[-1][2:] == (None, True)
+
+
+def test_device_without_persistent_name_is_refused_and_given_back(host, brick, make):
+    add_disk(host, brick, links=[])
+
+    with pytest.raises(exception.UnstableDevicePath):
+        make().connect_volume(info_of(), 'guest')
+
+    assert [call[0] for call in brick.calls] == ['connect', 'disconnect']
+    assert brick.calls[1][1]['device_path'] == str(host.dev / 'sdb')
+    assert brick.calls[1][3] is False
+
+
+def test_first_error_is_raised_when_giving_back_fails_too(host, brick, make):
+    add_disk(host, brick, links=[])
+    brick.raises['disconnect'] = brick_exception.BrickException('no')
+
+    with pytest.raises(exception.UnstableDevicePath):
+        make().connect_volume(info_of(), 'guest')
+
+
+@pytest.mark.parametrize('found', [{'type': 'block'}, {'path': ''}, {'path': 3}, {'path': None}])
+def test_connector_that_tells_no_path(brick, make, found):
+    brick.found = found
+
+    with pytest.raises(exception.ConnectFailed, match='no path'):
+        make().connect_volume(info_of(), 'guest')
+
+
+def test_path_in_bytes_is_understood(host, brick, make):
+    path = add_disk(host, brick)
+    brick.found['path'] = brick.found['path'].encode()
+    brick.found.pop('scsi_wwn')
+
+    assert make().connect_volume(info_of(), 'guest').path == path
+
+
+def test_device_that_vanishes_at_once(host, brick, make):
+    add_disk(host, brick)
+    brick.found['path'] = str(host.dev / 'disk/by-id/wwn-0x5')
+
+    with pytest.raises(exception.VolumeDeviceNotFound, match='vanished'):
+        make().connect_volume(info_of(), 'guest')
+
+
+def test_device_without_identity_is_known_by_its_name(host, brick, make):
+    path = add_disk(host, brick, 'scinia', links=['disk/by-id/emc-vol-1-2'], device__wwid='')
+
+    volume = make('scaleio').connect_volume(info_of('scaleio'), 'guest')
+
+    assert volume.identity == Identity('path', path)
+
+
+@pytest.mark.parametrize(
+    ('driver_volume_type', 'data', 'wwid', 'fits'),
+    [
+        ('lightos', {'uuid': UUID}, f'uuid.{UUID}', True),
+        ('lightos', {'uuid': UUID}, 'uuid.' + UUID[:-1] + '2', False),
+        ('nvmeof', {'vol_uuid': UUID.upper()}, f'uuid.{UUID}', True),
+        ('nvmeof', {'vol_uuid': UUID}, 'uuid.' + UUID[:-1] + '2', False),
+        ('nvmeof', {'vol_uuid': ...}, 'eui.4941ef7595b8ee978ccf096800f205c6', True),
+        ('nvmeof', {'vol_uuid': ...}, 'eui.4941ef7595b8ee978ccf096800f205c7', False),
+        ('nvmeof', {'vol_uuid': UUID}, 'eui.4941ef7595b8ee978ccf096800f205c7', True),
+        ('nvmeof', {'vol_uuid': ..., 'volume_nguid': ...}, f'uuid.{UUID}', True),
+        ('nvmeof', {'vol_uuid': UUID, 'alias': 'raid'}, 'uuid.' + UUID[:-1] + '2', True),
+    ],
+)
+def test_identity_that_cinder_promised(host, brick, make, driver_volume_type, data, wwid, fits):
+    brick.found = {
+        'type': 'block',
+        'path': host.device('nvme1n1', wwid=wwid, links=[f'disk/by-id/nvme-{wwid}']),
+    }
+    driver = make(driver_volume_type)
+    info = info_of(driver_volume_type, **data)
+
+    if fits:
+        assert driver.connect_volume(info, 'guest').identity.value in wwid
+    else:
+        with pytest.raises(exception.IdentityMismatch):
+            driver.connect_volume(info, 'guest')
+        assert [call[0] for call in brick.calls] == ['connect', 'disconnect']
+
+
+def test_other_volume_under_the_same_name_is_left_alone(host, brick, make):
+    link = 'disk/by-path/ip-10.0.2.15:3260-lun-1'
+    add_disk(host, brick, links=[link])
+    driver = make()
+    volume = driver.connect_volume(info_of(), 'guest')
+    host.remove('sdb')
+    # The LUN was mapped to somebody else's volume in the meantime.
+    host.device('sdc', links=[link], device__wwid='naa.6000')
+    calls = len(brick.calls)
+
+    for force in (False, True):
+        with pytest.raises(exception.IdentityMismatch, match='wwn:36000'):
+            driver.disconnect_volume(info_of(), 'guest', volume=volume, force=force)
+    with pytest.raises(exception.IdentityMismatch):
+        driver.extend_volume(info_of(), 'guest', 3 << 30, volume=volume)
+
+    assert len(brick.calls) == calls
+
+
+def test_what_is_left_is_reported(host, brick, make):
+    add_disk(host, brick)
+    driver = make()
+    volume = driver.connect_volume(info_of(), 'guest')
+
+    with pytest.raises(exception.LeftoversFound, match='sdb'):
+        driver.disconnect_volume(info_of(), 'guest', volume=volume)
+
+
+def test_device_that_the_storage_removes_later_is_no_leftover(host, brick, make):
+    brick.found = {
+        'type': 'block',
+        'path': host.device(
+            'nvme1n1', wwid=f'uuid.{UUID}', links=[f'disk/by-id/nvme-uuid.{UUID}']
+        ),
+    }
+    driver = make('lightos')
+    info = info_of('lightos', uuid=UUID)
+    volume = driver.connect_volume(info, 'guest')
+
+    driver.disconnect_volume(info, 'guest', volume=volume)
+
+    assert brick.calls[-1][0] == 'disconnect'
+
+
+def test_extend_returns_what_os_brick_sees(host, brick, make):
+    path = add_disk(host, brick)
+    driver = make()
+    volume = driver.connect_volume(info_of(), 'guest')
+
+    assert driver.extend_volume(info_of(), 'guest', 3 << 30, volume=volume) == 2 << 30
+    assert brick.calls[-1][1]['device_path'] != path
+    assert brick.calls[-1][1]['device_path'] == str(host.dev / 'sdb')
+
+
+def test_extend_without_a_size_fails(host, brick, make):
+    add_disk(host, brick)
+    brick.size = None
+
+    with pytest.raises(exception.ExtendVolumeFailed):
+        make().extend_volume(info_of(), 'guest', 3 << 30)
+
+
+def test_huawei_cannot_extend(make):
+    driver = make('huaweisdshypervisor')
+
+    assert Capability.EXTEND not in driver.CAPABILITIES
+    with pytest.raises(exception.ExtendVolumeNotSupported):
+        driver.extend_volume(info_of('huaweisdshypervisor'), 'guest', 1)
+
+
+def test_only_fibre_channel_is_told_the_multipath_id(host, brick, make):
+    for driver_volume_type in ('iscsi', 'fibre_channel'):
+        add_disk(host, brick)
+        brick.found['multipath_id'] = WWID
+        driver = make(driver_volume_type)
+        info = info_of(driver_volume_type)
+        volume = driver.connect_volume(info, 'guest')
+        assert volume.multipath_id == WWID
+        host.remove('sdb')
+        driver.disconnect_volume(info, 'guest', volume=volume)
+        (host.root / 'removed-sdb').rename(host.root / driver_volume_type)
+
+    _, properties, device_info, _ = brick.calls[1]
+    assert 'multipath_id' not in properties
+    assert device_info is None
+    _, properties, device_info, _ = brick.calls[3]
+    assert properties['multipath_id'] == WWID
+    assert device_info == properties
+
+
+def test_paths_asked_and_found(host, brick, make):
+    way = 'disk/by-path/ip-{}:3260-iscsi-iqn.2010-10.org.openstack:volume-1-lun-{}'
+    host.device('sdb', device__state='running', links=[way.format('10.0.2.15', 1)])
+    host.device('sdc', device__state='offline', links=[way.format('fd00::a', 2)])
+    path = host.device(
+        'dm-0',
+        dm__uuid=f'mpath-{WWID}',
+        slaves=['sdb', 'sdc'],
+        links=[f'disk/by-id/dm-uuid-mpath-{WWID}'],
+    )
+    brick.found = {'type': 'block', 'path': path}
+    driver = make('iser', iser_use_multipath=True)
+
+    volume = driver.connect_volume(info_of('iser'), 'guest')
+
+    assert volume.paths == PathReport(asked=2, found=1, failed=(FailedPath('sdc', 'offline'),))
+    assert volume.degraded
+
+
+def test_path_that_never_appeared_is_named(host, brick, make):
+    add_disk(
+        host,
+        brick,
+        links=[f'disk/by-id/wwn-0x{NAA}', 'disk/by-path/pci-1-fc-0x50014380186b3f65-lun-1'],
+    )
+    driver = make('fibre_channel', volume_use_multipath=True)
+
+    volume = driver.connect_volume(info_of('fibre_channel'), 'guest')
+
+    assert volume.paths == PathReport(
+        asked=2, found=1, failed=(FailedPath('50014380186b3f67', 'no device appeared'),)
+    )
+
+
+def test_one_path_is_enough_without_multipath(host, brick, make):
+    add_disk(host, brick, device__state='running')
+
+    assert not make('iser').connect_volume(info_of('iser'), 'guest').degraded
+
+
+def test_local_keeps_the_name_that_cinder_gave(host, make, tmp_path):
+    host.device('dm-5', dm__uuid='LVM-abc')
+    path = host.link('vg0/volume-1', 'dm-5')
+    driver = make('local')
+    info = info_of('local', device_path=path)
+
+    volume = driver.connect_volume(info, 'guest')
+    driver.disconnect_volume(info, 'guest', volume=volume)
+
+    assert volume.path == path
+    assert volume.identity == Identity('uuid', 'LVM-abc')
+    with pytest.raises(exception.ExtendVolumeNotSupported):
+        driver.extend_volume(info, 'guest', 1)
+
+
+def test_local_device_that_is_not_there(host, make):
+    (host.dev / 'file').touch()
+    driver = make('local')
+
+    for path, reason in (('nothing', 'does not exist'), ('file', 'is no block device')):
+        with pytest.raises(exception.VolumeDeviceNotFound, match=reason):
+            driver.connect_volume(info_of('local', device_path=str(host.dev / path)), 'guest')
+
+
+def test_iscsi_volume_stays_with_its_initiator(host, brick, make):
+    driver = make(iscsi_client='qemu')
+    info = info_of(auth_method=..., auth_username=..., auth_password=...)
+    network = ConnectedVolume(
+        'iscsi', VOLUME_ID, 'network', source=NetworkSource('iscsi', 'iqn.1/1')
+    )
+    block = ConnectedVolume('iscsi', VOLUME_ID, 'block', path='/dev/disk/by-id/wwn-0x1')
+    disk_info = DiskInfo(bus='virtio', dev='vdb')
+
+    assert Capability.HOST_DEVICE not in driver.CAPABILITIES
+    assert driver.get_disk(info, network, disk_info).type == 'network'
+    assert driver.get_disk(info, block, disk_info).type == 'block'
+    driver.disconnect_volume(info, 'guest', volume=network)
+    assert brick.calls == []
+    driver.disconnect_volume(info, 'guest', volume=block)
+    assert brick.calls[-1][0] == 'disconnect'
+    make(iscsi_client='kernel')
+    assert Capability.HOST_DEVICE in driver.CAPABILITIES
+    assert driver.extend_volume(info, 'guest', 1 << 30, volume=network) == 1 << 30
