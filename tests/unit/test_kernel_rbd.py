@@ -88,6 +88,7 @@ def kernel(tmp_path, monkeypatch):
 
         def connect(self, driver_volume_type, volume_id, properties):
             made.calls.append(('connect', properties['name']))
+            made.properties = properties
             pool, image = properties['name'].split('/')
             if not (made.dev / 'rbd' / pool / image).is_symlink():
                 made.map(pool, image, fsid=made.cluster)
@@ -141,6 +142,27 @@ def test_map_and_unmap(driver, kernel, info):
     assert kernel.numbers() == []
     driver.disconnect_volume(info, 'a', volume=volume)
     assert len(unmapped(kernel)) == 1
+
+
+@pytest.mark.parametrize(
+    ('data', 'hosts', 'ports'),
+    [
+        ({}, ['192.0.2.1', '192.0.2.2'], ['6789', '6789']),
+        ({'hosts': ['::1'], 'ports': [7000]}, ['::1'], ['7000']),
+        ({'hosts': ['mon1'], 'ports': [None]}, ['mon1'], ['6789']),
+        ({'hosts': [], 'ports': []}, ['192.0.2.1'], ['6789']),
+    ],
+)
+def test_monitors_that_os_brick_is_told(driver, kernel, data, hosts, ports):
+    driver.connect_volume(network_fakes.rbd(**data), 'a')
+    assert (kernel.properties['hosts'], kernel.properties['ports']) == (hosts, ports)
+    assert kernel.properties['auth_username'] == 'cinder'
+
+
+def test_user_of_this_host(driver, kernel):
+    driver.context.conf.set_override('rbd_user', 'host-user', 'volumedrivers')
+    driver.connect_volume(network_fakes.rbd(auth_enabled=False, auth_username=None), 'a')
+    assert kernel.properties['auth_username'] == 'host-user'
 
 
 def test_connected_twice_is_mapped_once(driver, kernel, info):

@@ -45,6 +45,8 @@ from volumedrivers.privsep import rbd as privileged
 LOG = logging.getLogger(__name__)
 
 _REQUIREMENTS = (requirements.Tool('rbd', 'ceph-common'), requirements.KernelModule('rbd'))
+# The kernel's client speaks messenger 1 unless it is told otherwise.
+_KERNEL_PORT = 6789
 # Seconds the kernel may take to hear of a new size, or to forget a device.
 SETTLE_TIME = 5.0
 _POLL = 0.1
@@ -95,7 +97,7 @@ class KernelRbd(VolumeDriver):
         info = self._brick().connect(
             connection_info.driver_volume_type,
             connection_info.volume_id,
-            connection_info.to_connector(),
+            self._properties(connection_info, cluster),
         )
         try:
             device = self._found(connection_info, data, cluster)
@@ -170,6 +172,18 @@ class KernelRbd(VolumeDriver):
 
     def _cluster(self, data: RbdData) -> ceph.Cluster:
         return ceph.cluster_of(data, self.conf.rbd_ceph_conf)
+
+    def _properties(
+        self, connection_info: ConnectionInfo, cluster: ceph.Cluster
+    ) -> dict[str, object]:
+        """Return what os-brick is told; the key it finds in the user's keyring file."""
+        properties = connection_info.to_connector()
+        if not properties.get('auth_username') and self.conf.rbd_user:
+            properties['auth_username'] = self.conf.rbd_user
+        # os-brick writes a port that is None as "None".
+        properties['hosts'] = [host.name for host in cluster.monitors]
+        properties['ports'] = [str(host.port or _KERNEL_PORT) for host in cluster.monitors]
+        return properties
 
     def _ask(self, cluster: ceph.Cluster) -> PathReport:
         if not cluster.monitors:
