@@ -127,6 +127,15 @@ def test_multipath_as_it_will_be_used(conf, host, use, enforce, running, told):
     assert (arguments['multipath'], arguments['enforce_multipath']) == told
 
 
+@pytest.mark.parametrize(
+    ('client', 'told'), [('kernel', 'iqn.1993-08.org.debian:01:abc'), ('qemu', 'iqn.x:qemu')]
+)
+def test_name_of_the_initiator_that_will_be_used(conf, host, client, told):
+    conf.set_override('iscsi_client', client, group='volumedrivers')
+    conf.set_override('iscsi_initiator_name', 'iqn.x:qemu', group='volumedrivers')
+    assert properties.get_connector_properties(conf)['initiator'] == told
+
+
 def test_multipath_that_is_demanded_and_not_there_is_an_error(conf, host):
     conf.set_override('volume_use_multipath', True, group='volumedrivers')
     conf.set_override('volume_enforce_multipath', True, group='volumedrivers')

@@ -147,6 +147,9 @@ def get_connector_properties(
                 multipath=use_multipath,
                 enforce_multipath=group.volume_enforce_multipath,
             )
+    if group.iscsi_client == 'qemu' and group.iscsi_initiator_name:
+        # The name QEMU's initiator shows, and storage has to let in.
+        properties['initiator'] = group.iscsi_initiator_name
     return properties
 
 
