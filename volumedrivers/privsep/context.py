@@ -17,12 +17,13 @@ helper process of oslo.privsep; the caller stays an ordinary user.  As root,
 and once :func:`volumedrivers.host.bootstrap.setup` was called, it runs in the
 calling process.
 
-The helper keeps two capabilities, found by running each function with less:
+The helper keeps two capabilities:
 
 CAP_SYS_ADMIN
-    the kernel asks for it where an RBD device is unmapped through sysfs.
+    the kernel's rbd module asks for it where a device is unmapped.
 CAP_DAC_OVERRIDE
-    mount points are made and removed in a directory of another user.
+    mount points are made and removed in a directory of the service's user;
+    CAP_DAC_READ_SEARCH is not enough for that.
 
 The programs a function starts (mount, umount, multipath) are executed by uid
 0 and have root's full set again; that is how Linux treats root's exec, and
