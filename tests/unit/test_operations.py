@@ -286,6 +286,27 @@ def test_detach_leaves_the_device_to_another_guest(room: Room) -> None:
     assert not result.removed_from_host
 
 
+def test_detach_from_a_guest_that_is_gone(room: Room) -> None:
+    gone = '00000000-0000-4000-8000-00000000dead'
+    result = room.operations.detach(room.info, gone.upper())
+    assert room.calls == ['disconnect']
+    assert room.driver.attachment == f'{gone}/{fake.VOLUME_ID}'
+    assert result.removed_from_host
+
+
+def test_detach_from_a_guest_that_is_gone_spares_the_others(room: Room) -> None:
+    attached(room)
+    result = room.operations.detach(room.info, '00000000-0000-4000-8000-00000000dead')
+    assert room.calls == []
+    assert result.still_used_by == ('web1',)
+
+
+def test_detach_from_a_name_nobody_has(room: Room) -> None:
+    with pytest.raises(exception.GuestNotFound):
+        room.operations.detach(room.info, 'web3')
+    assert room.calls == []
+
+
 def test_detach_gives_up_one_of_two_uses_of_a_share(room: Room) -> None:
     attached(room)
     disk = fake.make_disk(fake.VOLUME_ID, 'vda')

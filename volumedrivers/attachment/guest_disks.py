@@ -14,6 +14,7 @@
 
 from collections.abc import Iterator
 import typing
+import uuid
 
 from volumedrivers import exception
 from volumedrivers.attachment.results import AttachedVolume
@@ -30,6 +31,37 @@ if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.hypervisor import Hypervisor
 
 ALIAS_PREFIX = 'ua-'
+
+
+class GoneGuest:
+    """A guest that libvirt says it does not have (any more), by its UUID."""
+
+    def __init__(self, guest_uuid: str) -> None:
+        self.name = guest_uuid
+        self.uuid = guest_uuid
+
+    def disks(self, *, persistent: bool = False) -> tuple['Disk', ...]:
+        """It has none."""
+        return ()
+
+
+def look_up(hypervisor: 'Hypervisor', guest: str) -> 'Guest':
+    """Return a guest to detach from, which may be gone if its UUID is given.
+
+    By a name alone what it left on the host could not be found.
+
+    :raises GuestNotFound: there is none of that name
+    """
+    try:
+        return hypervisor.guest(guest)
+    except exception.GuestNotFound:
+        try:
+            guest_uuid = str(uuid.UUID(guest))
+        except ValueError:
+            guest_uuid = None
+        if guest_uuid is None:
+            raise
+    return typing.cast('Guest', GoneGuest(guest_uuid))
 
 
 def volume_id_of(disk: 'Disk') -> str | None:

@@ -94,6 +94,7 @@ class Operations:
         A volume that the guest does not have is still removed from the host,
         unless another guest of this host has it.
 
+        :param guest: name or UUID; by its UUID also a guest that is gone
         :param volume: volume id or target name; must be the volume of
             connection_info, which is what counts when it is None
         :param force: remove from the host even if flushing fails
@@ -103,7 +104,7 @@ class Operations:
         :raises InvalidOption: the guest has another volume under this target
         :raises VolumeDriversError: of the driver, or of libvirt; call again
         """
-        domain = self.hypervisor.guest(guest)
+        domain = guest_disks.look_up(self.hypervisor, guest)
         options = self.options
         work = _Detach(self, connection_info, domain, force=force)
         work.find(volume)

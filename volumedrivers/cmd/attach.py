@@ -50,7 +50,9 @@ class Attach(base.ShowOne):
         info = self.connection_info(args.connection_info)
         from volumedrivers.attachment.results import DiskRequest  # noqa: PLC0415
 
-        result = self.program.services.operations.attach(
+        services = self.program.services
+        services.set_up()
+        result = services.operations.attach(
             info,
             args.guest,
             DiskRequest(

@@ -126,7 +126,7 @@ class Lister(_Result, lister.Lister):
 
     #: names of all columns
     COLUMNS: typing.ClassVar[tuple[str, ...]]
-    #: those of the text format without --long
+    #: those of text and table without --long
     TEXT_COLUMNS: typing.ClassVar[tuple[str, ...]]
 
     @abc.abstractmethod
@@ -137,7 +137,7 @@ class Lister(_Result, lister.Lister):
         """Take --long besides cliff's options."""
         parser = super().get_parser(prog_name)
         parser.add_argument(
-            '--long', action='store_true', help='all columns in the text format too'
+            '--long', action='store_true', help='all columns in text and table too'
         )
         return parser
 
@@ -147,7 +147,9 @@ class Lister(_Result, lister.Lister):
     ) -> tuple[Sequence[str], Iterable[typing.Any]]:
         """Do it and prepare the rows for a formatter."""
         short = (
-            parsed_args.formatter == 'text' and not parsed_args.long and not parsed_args.columns
+            parsed_args.formatter in ('text', 'table')
+            and not parsed_args.long
+            and not parsed_args.columns
         )
         names = self.TEXT_COLUMNS if short else self.COLUMNS
         rows = self.program.mask.data(list(self.act(parsed_args)))

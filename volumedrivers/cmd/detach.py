@@ -24,7 +24,8 @@ class Detach(base.ShowOne):
 
     EPILOG = (
         'The guest has to cooperate. A volume that the guest does not have is still '
-        'removed from the host, unless another guest of this host has it.'
+        'removed from the host, unless another guest of this host has it. For a guest that '
+        'is gone give its UUID.'
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -55,7 +56,9 @@ class Detach(base.ShowOne):
     def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Detach."""
         info = self.connection_info(args.connection_info, why='to take the volume off this host')
-        return self.program.services.operations.detach(
+        services = self.program.services
+        services.set_up()
+        return services.operations.detach(
             info,
             args.guest,
             args.volume,

@@ -41,6 +41,6 @@ class Extend(base.ShowOne):
     def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Extend."""
         info = self.connection_info(args.connection_info, why='to let this host look again')
-        return self.program.services.operations.extend(
-            info, args.guest, args.volume, args.size
-        ).to_dict()
+        services = self.program.services
+        services.set_up()
+        return services.operations.extend(info, args.guest, args.volume, args.size).to_dict()

@@ -88,12 +88,11 @@ class Services:
 
     @functools.cached_property
     def operations(self) -> 'Operations':
-        """Attach, detach and the rest, with this process prepared for os-brick."""
+        """Attach, detach and the rest; what changes something needs set_up as well."""
         from volumedrivers.attachment.operations import Operations  # noqa: PLC0415
         from volumedrivers.libvirt import context  # noqa: PLC0415
         from volumedrivers.libvirt.registry import Registry  # noqa: PLC0415
 
-        self.set_up()
         registry = Registry(context.make_context(self.conf, secrets=self.hypervisor.secrets))
         return Operations(self.conf, registry, self.hypervisor)
 
