@@ -49,7 +49,7 @@ _LIMITS = tuple(
     f'{what}_{unit}_sec' for unit in ('bytes', 'iops') for what in ('total', 'read', 'write')
 )
 # The keys of qos_specs that become <iotune> elements of the same name.
-QOS_KEYS = (*_LIMITS, *(f'{limit}_max' for limit in _LIMITS), 'size_iops_sec')
+QOS_KEYS = frozenset((*_LIMITS, *(f'{limit}_max' for limit in _LIMITS), 'size_iops_sec'))
 # And those that only do if disk_qos_bursts is set.
 QOS_BURST_KEYS = tuple(f'{limit}_max_length' for limit in _LIMITS)
 
@@ -78,34 +78,23 @@ def disk_of_volume(
     :raises InvalidDocument: a value that XML cannot hold
     """
     _check(disk_info)
-    lun = disk_info.type == 'lun'
-    qemu = conf.virt_type in QEMU_VIRT_TYPES
     cache = _cache_mode(conf, connection_info, volume, cache)
+    # In the order of libvirt's own documents; what is not set costs nothing.
     disk = Disk(
         type=volume.source_type,
         device=disk_info.type,
-        driver=Driver(
-            name='qemu' if qemu else None,
-            type=volume.format,
-            cache=cache,
-            io=_io_mode(conf, volume, io, cache, qemu),
-            discard='unmap' if connection_info.discard else None,
-        ),
-        source=_source(volume),
-        target=Target(dev=disk_info.dev, bus=disk_info.bus),
-        iotune=_iotune(conf, connection_info),
-        readonly=connection_info.access_mode == 'ro',
-        shareable=connection_info.multiattach,
-        boot_order=disk_info.boot_index,
+        driver=_driver(conf, connection_info, volume, disk_info, io, cache),
     )
     if volume.source is not None and volume.source.auth_username is not None:
         disk.auth = _auth(volume.source)
-    if connection_info.volume_id is not None:
-        disk.alias = alias_of_volume(connection_info.volume_id)
-    if not lun:
+    disk.source = _source(volume)
+    disk.target = Target(dev=disk_info.dev, bus=disk_info.bus)
+    _tell_of_volume(conf, disk, connection_info)
+    if disk_info.type != 'lun':
         # A passed-through unit answers for itself; libvirt refuses both.
-        disk.serial = connection_info.serial
-        disk.blockio = _blockio(connection_info)
+        _tell_of_unit(disk, connection_info)
+    if disk_info.boot_index is not None:
+        disk.boot_order = disk_info.boot_index
     if disk_info.bus == 'scsi' and disk_info.unit is not None:
         disk.address = Address(type='drive', controller=0, unit=disk_info.unit)
     if disk_info.encryption is not None:
@@ -113,9 +102,49 @@ def disk_of_volume(
             format=disk_info.encryption.format,
             secrets=[EncryptionSecret(type='passphrase', uuid=disk_info.encryption.secret_uuid)],
         )
-    if qemu:
-        _options_beyond_nova(conf, disk, disk_info)
     return disk
+
+
+def _driver(
+    conf: typing.Any,
+    connection_info: ConnectionInfo,
+    volume: ConnectedVolume,
+    disk_info: 'DiskInfo',
+    io: str | None,
+    cache: str,
+) -> Driver:
+    driver = Driver(type=volume.format, cache=cache)
+    qemu = conf.virt_type in QEMU_VIRT_TYPES
+    if qemu:
+        driver.name = 'qemu'
+    io = _io_mode(conf, volume, io, cache, qemu)
+    if io is not None:
+        driver.io = io
+    if connection_info.discard:
+        driver.discard = 'unmap'
+    if qemu:
+        _options_beyond_nova(conf, driver, disk_info)
+    return driver
+
+
+def _tell_of_volume(conf: typing.Any, disk: Disk, connection_info: ConnectionInfo) -> None:
+    if connection_info.qos_specs:
+        disk.iotune = _iotune(conf, connection_info)
+    if connection_info.access_mode == 'ro':
+        disk.readonly = True
+    if connection_info.multiattach:
+        disk.shareable = True
+    if connection_info.volume_id is not None:
+        disk.alias = alias_of_volume(connection_info.volume_id)
+
+
+def _tell_of_unit(disk: Disk, connection_info: ConnectionInfo) -> None:
+    if connection_info.serial is not None:
+        disk.serial = connection_info.serial
+    logical = connection_info.logical_block_size
+    physical = connection_info.physical_block_size
+    if logical is not None or physical is not None:
+        disk.blockio = BlockIO(logical_block_size=logical, physical_block_size=physical)
 
 
 def _check(disk_info: 'DiskInfo') -> None:
@@ -182,20 +211,10 @@ def _auth(source: NetworkSource) -> Auth:
     )
 
 
-def _blockio(connection_info: ConnectionInfo) -> BlockIO | None:
-    logical = connection_info.logical_block_size
-    physical = connection_info.physical_block_size
-    if logical is None and physical is None:
-        return None
-    return BlockIO(logical_block_size=logical, physical_block_size=physical)
-
-
 def _iotune(conf: typing.Any, connection_info: ConnectionInfo) -> IOTune | None:
     qos = connection_info.qos_specs
-    if not qos:
-        return None
     limits: dict[str, typing.Any] = {
-        key: _limit(connection_info, key) for key in QOS_KEYS if key in qos
+        key: _limit(connection_info, key) for key in qos if key in QOS_KEYS
     }
     if conf.disk_qos_bursts:
         # A length without its maximum says nothing, and libvirt refuses it.
@@ -227,10 +246,7 @@ def _limit(connection_info: ConnectionInfo, key: str) -> int:
     return limit
 
 
-def _options_beyond_nova(conf: typing.Any, disk: Disk, disk_info: 'DiskInfo') -> None:
-    driver = disk.driver
-    if driver is None:
-        return
+def _options_beyond_nova(conf: typing.Any, driver: Driver, disk_info: 'DiskInfo') -> None:
     if disk_info.type in ('disk', 'lun') and conf.disk_error_policy:
         driver.error_policy = conf.disk_error_policy
     if disk_info.type == 'disk' and conf.disk_detect_zeroes:
