@@ -83,7 +83,7 @@ def disk_of_volume(
     disk = Disk(
         type=volume.source_type,
         device=disk_info.type,
-        driver=_driver(conf, connection_info, volume, disk_info, io, cache),
+        driver=_driver(conf, connection_info, volume, disk_info, io=io, cache=cache),
     )
     if volume.source is not None and volume.source.auth_username is not None:
         disk.auth = _auth(volume.source)
@@ -110,6 +110,7 @@ def _driver(
     connection_info: ConnectionInfo,
     volume: ConnectedVolume,
     disk_info: 'DiskInfo',
+    *,
     io: str | None,
     cache: str,
 ) -> Driver:
