@@ -14,6 +14,8 @@
 
 from collections.abc import Iterator
 import concurrent.futures
+import os
+import signal
 import threading
 import time
 
@@ -21,6 +23,7 @@ import pytest
 
 from tests.functional import volumes
 from volumedrivers import exception
+from volumedrivers.libvirt import hypervisor as hypervisor_module
 from volumedrivers.libvirt.events import Verdict
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
@@ -162,3 +165,19 @@ def test_libvirtd_that_stays_away_ends_the_wait_as_unknown(
     finally:
         libvirtd.start_daemon()
     assert [disk.alias for disk in stubborn.disks()] == ['ua-volume']
+
+
+def test_libvirtd_that_hangs_is_given_up(
+    libvirtd: PrivateLibvirtd, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypervisor_module, 'KEEPALIVE', (1, 1))
+    monkeypatch.setattr(hypervisor_module, 'OPEN_DEADLINE', 0.5)
+    with Hypervisor(libvirtd.uri) as hypervisor:
+        same = hypervisor.guest(guest.name)
+        os.kill(libvirtd.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(exception.HypervisorUnavailable, match='said nothing'):
+                same.disks()
+        finally:
+            os.kill(libvirtd.pid, signal.SIGCONT)
+        assert same.disks() == ()

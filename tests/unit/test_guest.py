@@ -301,6 +301,16 @@ def test_domain_that_stops_lets_go(attached: Scene) -> None:
     assert attached.domain.persistent == []
 
 
+def test_domain_that_stopped_and_started_again_with_the_disk_keeps_it(attached: Scene) -> None:
+    attached.domain.script['detach alias'] = [
+        lambda: attached.emit(
+            libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_STOPPED, 0
+        )
+    ]
+    with pytest.raises(exception.DetachTimeout):
+        attached.detach(attempts=1)
+
+
 def test_other_lifecycle_events_prove_nothing(attached: Scene) -> None:
     attached.domain.script['detach alias'] = [
         lambda: attached.emit(
@@ -313,7 +323,7 @@ def test_other_lifecycle_events_prove_nothing(attached: Scene) -> None:
 
 def test_domain_that_vanishes_lets_go(attached: Scene) -> None:
     attached.domain.script['detach alias'] = [attached.connection.domains.clear]
-    attached.detach(timeout=30)
+    attached.detach(attempts=1, timeout=1)
 
 
 def test_domain_that_is_not_there_at_all(attached: Scene) -> None:
@@ -534,6 +544,32 @@ def test_errors_of_resize(attached: Scene, raised: Exception, expected: type[Exc
     with pytest.raises(expected) as caught:
         attached.guest.resize_disk('vdb', 2**31)
     assert caught.value.__cause__ is raised
+
+
+@pytest.mark.parametrize('size', [0, -1, True, 1.5, '1', None])
+def test_impossible_size(attached: Scene, size: typing.Any) -> None:
+    with pytest.raises(exception.InvalidSize):
+        attached.guest.resize_disk('vdb', size)
+    assert attached.domain.calls == []
+
+
+def test_shrinking_is_refused(attached: Scene) -> None:
+    with pytest.raises(exception.ShrinkRefused) as caught:
+        attached.guest.resize_disk('vdb', 2**30 - 512)
+    assert caught.value.details == {'disk': 'vdb', 'current': 2**30, 'size': 2**30 - 512}
+    assert attached.domain.calls == []
+
+
+@pytest.mark.parametrize('running', [True, False])
+def test_resize_of_a_disk_for_the_next_start_is_nothing(
+    monkeypatch: pytest.MonkeyPatch, running: bool
+) -> None:
+    scene = Scene(monkeypatch, FakeDomain(running=running))
+    scene.put('persistent')
+    scene.guest.resize_disk('vdb', 512)
+    with pytest.raises(exception.DiskNotFound):
+        scene.guest.resize_disk('vdc', 512)
+    assert scene.domain.calls == []
 
 
 def test_unknown_capacity_is_not_shrunk_over(attached: Scene) -> None:

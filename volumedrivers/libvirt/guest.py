@@ -206,7 +206,7 @@ class Guest:
             )
         definitions = self._definitions()
         self._require(definitions, target)
-        if definitions.live is None:
+        if definitions.live is None or definitions.live.find(target=target) is None:
             return
         capacity = self._ask(
             f'ask for the size of {target} of', lambda domain: domain.blockInfo(target)

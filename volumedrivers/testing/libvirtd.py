@@ -148,6 +148,11 @@ class PrivateLibvirtd:
         path = self.directory / 'libvirtd.log'
         return path.read_text(errors='replace') if path.exists() else ''
 
+    @property
+    def pid(self) -> int:
+        """Process id of libvirtd."""
+        return int((self.directory / 'libvirtd.pid').read_text())
+
     def guest_log(self, name: str) -> str:
         """What QEMU of a guest wrote so far."""
         path = self.directory / 'log' / 'qemu' / f'{name}.log'
