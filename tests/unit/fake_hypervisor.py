@@ -59,6 +59,7 @@ class FakeGuest:
         self.name = name
         self.uuid = uuid
         self.present: list[Disk] = []
+        self.defined: list[Disk] | None = None  # where the persistent definition differs
         self.running = True
 
     def is_running(self) -> bool:
@@ -67,6 +68,8 @@ class FakeGuest:
     def disks(self, *, persistent: bool = False) -> tuple[Disk, ...]:
         if 'disks' in self.journal.fail:
             raise self.journal.fail['disks']
+        if persistent and self.defined is not None:
+            return tuple(self.defined)
         return tuple(self.present)
 
     def free_target(self, bus: str, *, prefix: str | None = None) -> str:

@@ -109,6 +109,40 @@ def test_attach_again_does_nothing(room: Room) -> None:
     assert room.calls == []
 
 
+def test_attach_connects_again_for_a_guest_that_does_not_run(room: Room) -> None:
+    """After a reboot the definition has the disk, and the host not the volume."""
+    room.guest.present.append(fake.make_disk(fake.VOLUME_ID, 'sdc', bus='scsi'))
+    room.guest.running = False
+    result = room.operations.attach(room.info, 'web1')
+    assert room.calls == ['connect', 'get_disk', 'attach_disk']
+    assert (result.target, room.driver.disk_info.bus) == ('sdc', 'scsi')
+
+
+def test_attach_completes_a_disk_that_one_definition_lacks(room: Room) -> None:
+    room.guest.defined = [fake.make_disk(fake.VOLUME_ID, 'vdc')]
+    result = room.operations.attach(room.info, 'web1', DiskRequest(target='vdc'))
+    assert room.calls == ['connect', 'get_disk', 'attach_disk']
+    assert result.target == 'vdc'
+
+
+def test_failed_completion_keeps_what_was_there(room: Room) -> None:
+    room.guest.defined = [fake.make_disk(fake.VOLUME_ID, 'vdc')]
+    room.journal.fail['attach_disk'] = exception.AttachRefused(
+        guest='web1', disk='vdc', reason='no room'
+    )
+    with pytest.raises(exception.AttachRefused) as caught:
+        room.operations.attach(room.info, 'web1')
+    assert room.calls == ['connect', 'get_disk', 'attach_disk']
+    assert any('stays connected' in note for note in caught.value.__notes__)
+
+
+def test_attach_does_not_move_a_disk_to_another_target(room: Room) -> None:
+    room.guest.defined = [fake.make_disk(fake.VOLUME_ID, 'vdc')]
+    with pytest.raises(exception.InvalidDiskInfo):
+        room.operations.attach(room.info, 'web1', DiskRequest(target='vdd'))
+    assert room.calls == []
+
+
 def test_attach_refuses_a_target_in_use(room: Room) -> None:
     room.guest.present.append(fake.make_disk(None, 'vda', path='/root.img'))
     with pytest.raises(exception.InvalidDiskInfo):

@@ -13,11 +13,13 @@
 """Find a volume among the disks of guests."""
 
 from collections.abc import Iterator
+import dataclasses
 import typing
 import uuid
 
 from volumedrivers import exception
 from volumedrivers.attachment.results import AttachedVolume
+from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import NetworkHost
@@ -86,6 +88,25 @@ def find(guest: 'Guest', volume: str) -> 'Disk | None':
     by_id = (disk for disk in disks if volume_id_of(disk) == volume)
     by_target = (disk for disk in disks if target_of(disk) == volume)
     return next(by_id, None) or next(by_target, None)
+
+
+def is_complete(guest: 'Guest', volume_id: str) -> bool:
+    """Tell whether both definitions of the guest have the volume."""
+    return all(
+        any(volume_id_of(disk) == volume_id for disk in disks)
+        for disks in (guest.disks(), guest.disks(persistent=True))
+    )
+
+
+def request_of(disk: 'Disk', request: DiskRequest) -> DiskRequest:
+    """Return the request with the target, bus and unit that the guest's disk has."""
+    address = disk.address
+    return dataclasses.replace(
+        request,
+        target=target_of(disk),
+        bus=(disk.target.bus if disk.target is not None else None) or request.bus,
+        unit=address.unit if address is not None and address.type == 'drive' else None,
+    )
 
 
 def target_of(disk: 'Disk') -> str:
