@@ -113,8 +113,8 @@ class ReservationsSource(Document):
 class Reservations(Document):
     """SCSI persistent reservations, through libvirt's own helper if managed.
 
-    migration is known since libvirt 11.5; enabled is what libvirt had before
-    managed, and only reads.
+    enabled is what libvirt had before managed; migration is newer than
+    libvirt 9.0, which ignores it.
     """
 
     TAG = 'reservations'
@@ -197,7 +197,7 @@ class Source(Document):
     timeout = Integer('timeout/@seconds')
     slices = Children('slices/slice', lambda: Slice)
     encryption = Child('encryption', lambda: Encryption)
-    # NBD, seconds, since libvirt 8.10
+    # NBD, seconds, since libvirt 9.2
     reconnect_delay = Integer('reconnect/@delay')
     # vhostuser
     reconnect_enabled = YesNo('reconnect/@enabled')

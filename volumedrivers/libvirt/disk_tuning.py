@@ -90,30 +90,30 @@ class IOTune(Document):
     """
 
     TAG = 'iotune'
-    read_bytes_sec = Integer('read_bytes_sec')
-    read_iops_sec = Integer('read_iops_sec')
-    write_bytes_sec = Integer('write_bytes_sec')
-    write_iops_sec = Integer('write_iops_sec')
     total_bytes_sec = Integer('total_bytes_sec')
+    read_bytes_sec = Integer('read_bytes_sec')
+    write_bytes_sec = Integer('write_bytes_sec')
     total_iops_sec = Integer('total_iops_sec')
+    read_iops_sec = Integer('read_iops_sec')
+    write_iops_sec = Integer('write_iops_sec')
+    total_bytes_sec_max = Integer('total_bytes_sec_max')
     read_bytes_sec_max = Integer('read_bytes_sec_max')
     write_bytes_sec_max = Integer('write_bytes_sec_max')
-    total_bytes_sec_max = Integer('total_bytes_sec_max')
+    total_iops_sec_max = Integer('total_iops_sec_max')
     read_iops_sec_max = Integer('read_iops_sec_max')
     write_iops_sec_max = Integer('write_iops_sec_max')
-    total_iops_sec_max = Integer('total_iops_sec_max')
     size_iops_sec = Integer('size_iops_sec')
     group_name = String('group_name')
+    total_bytes_sec_max_length = Integer('total_bytes_sec_max_length')
     read_bytes_sec_max_length = Integer('read_bytes_sec_max_length')
     write_bytes_sec_max_length = Integer('write_bytes_sec_max_length')
-    total_bytes_sec_max_length = Integer('total_bytes_sec_max_length')
+    total_iops_sec_max_length = Integer('total_iops_sec_max_length')
     read_iops_sec_max_length = Integer('read_iops_sec_max_length')
     write_iops_sec_max_length = Integer('write_iops_sec_max_length')
-    total_iops_sec_max_length = Integer('total_iops_sec_max_length')
 
 
 class BlockIO(Document):
-    """Sizes in bytes that the guest is told; discard_granularity since libvirt 10.3."""
+    """Sizes in bytes that the guest is told; discard_granularity since libvirt 10.0."""
 
     TAG = 'blockio'
     logical_block_size = Integer('@logical_block_size')

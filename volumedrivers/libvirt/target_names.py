@@ -33,6 +33,10 @@ PREFIXES: typing.Final[typing.Mapping[str, str]] = {
     'uml': 'ubd',
 }
 
+# Since libvirt 11.5.  A serial belongs to the controller there, so each disk
+# is the first namespace of a controller of its own.
+NVME_BUS: typing.Final = 'nvme'
+
 # virtio-scsi: LUNs of one target.  libvirt puts all disks of a controller on
 # target 0, where the other models have as many units as the bus has ids.
 SCSI_UNITS: typing.Final[typing.Mapping[str, int]] = {
@@ -50,7 +54,8 @@ SCSI_HOST_UNIT: typing.Final = 7
 # controller, however many the model has.
 _NARROW: typing.Final = 7
 
-_NAME: typing.Final = re.compile('([a-z]+?d)([a-z]+)', re.ASCII)
+_NAME: typing.Final = re.compile('(vd|sd|hd|fd|xvd|ubd)([a-z]+)')
+_NVME_NAME: typing.Final = re.compile('nvme(0|[1-9][0-9]*)n1')
 
 
 def prefix(bus: str) -> str:
@@ -58,11 +63,13 @@ def prefix(bus: str) -> str:
 
     :raises InvalidDiskInfo: no disk can be on that bus
     """
+    if bus == NVME_BUS:
+        return 'nvme'
     try:
         return PREFIXES[bus]
     except KeyError:
         raise exception.InvalidDiskInfo(
-            key='bus', found=repr(bus), expected=f'one of {", ".join(PREFIXES)}'
+            key='bus', found=repr(bus), expected=f'one of {", ".join((*PREFIXES, NVME_BUS))}'
         ) from None
 
 
@@ -75,6 +82,8 @@ def name_of(bus: str, index: int) -> str:
         raise exception.InvalidDiskInfo(
             key='dev', found=f'index {index}', expected='an index from 0'
         )
+    if bus == NVME_BUS:
+        return f'nvme{index}n1'
     letters = ''
     # Bijective base 26: there is no letter for zero.
     rest = index + 1
@@ -89,8 +98,11 @@ def index_of(name: str) -> int:
 
     :raises InvalidDiskInfo: it is not the name of a disk
     """
+    nvme = _NVME_NAME.fullmatch(name)
+    if nvme is not None:
+        return int(nvme[1])
     match = _NAME.fullmatch(name)
-    if match is None or match[1] not in PREFIXES.values():
+    if match is None:
         raise exception.InvalidDiskInfo(
             key='dev', found=repr(name), expected='a target name, such as vdb'
         )

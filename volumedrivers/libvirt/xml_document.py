@@ -112,14 +112,13 @@ class Field(typing.Generic[T]):
         holder = _inside(element, self._parents)
         if holder is None:
             return None
-        if self._attribute is None:
-            text = holder.text or ''
+        if self._attribute is not None:
+            text = holder.get(self._attribute)
+        elif holder is element:
+            text = holder.text
         else:
-            found = holder.get(self._attribute)
-            if found is None:
-                return None
-            text = found
-        return self.from_text(text, element)
+            text = holder.text or ''
+        return None if text is None else self.from_text(text, element)
 
     def write(self, document: 'Document', value: object) -> None:
         """Set the value; None takes it away.
@@ -229,10 +228,11 @@ class Integer(Field[int]):
 
     def from_text(self, text: str, element: etree._Element) -> int:
         """Return the number."""
-        # int() would also take underscores, blanks and other scripts' digits.
-        if re.fullmatch(r'[-+]?[0-9]+', text, re.ASCII):
+        # int() would also take underscores, blanks and other scripts' digits, and
+        # raises an error of its own for thousands of digits.
+        if re.fullmatch(r'[-+]?[0-9]{1,40}', text):
             return int(text)
-        if re.fullmatch(r'0[xX][0-9a-fA-F]+', text, re.ASCII):
+        if re.fullmatch(r'0[xX][0-9a-fA-F]{1,40}', text):
             return int(text, 16)
         raise self.invalid(element, text)
 
@@ -325,7 +325,7 @@ class _Part(Field[T], typing.Generic[T, D]):
     def _own(self, part: object, element: etree._Element) -> etree._Element:
         kind = self._kind()
         if not isinstance(part, kind):
-            raise self.invalid(element, part, f'a {kind.__name__}')
+            raise self.invalid(element, part, kind.__name__)
         own = part.element
         # A part of another document stays there; this one gets a copy.
         return own if own.getparent() is None else copy.deepcopy(own)
@@ -392,7 +392,10 @@ class Children(_Part[tuple[D, ...], D]):
             value = ()
         if isinstance(value, str | bytes | Document) or not isinstance(value, Iterable):
             raise self.invalid(element, value, 'a list')
-        new = [self._own(part, element) for part in value]
+        new: list[etree._Element] = []
+        for part in value:
+            own = self._own(part, element)
+            new.append(copy.deepcopy(own) if any(own is other for other in new) else own)
         *parents, tag = self._parents
         holder, order = element, document.ORDER
         for parent in parents:
@@ -404,8 +407,8 @@ class Children(_Part[tuple[D, ...], D]):
             holder, order = child, {}
         for old in list(holder.iterchildren(tag)):
             holder.remove(old)
-        for part in new:
-            place(holder, part, order)
+        for own in new:
+            place(holder, own, order)
         if not new and parents and not len(holder) and not holder.attrib:
             element.remove(holder)
 
@@ -413,13 +416,18 @@ class Children(_Part[tuple[D, ...], D]):
 def place(
     holder: etree._Element, child: etree._Element, order: typing.Mapping[str, int]
 ) -> etree._Element:
-    """Insert a child after the last one that is declared before it."""
-    mine = order.get(child.tag, len(order))
-    position = len(holder)
-    # An undeclared neighbour keeps its distance to the one before it.
-    while position and order.get(holder[position - 1].tag, mine) > mine:
-        position -= 1
-    holder.insert(position, child)
+    """Insert a child before those that are declared after it."""
+    last = len(order)
+    mine = order.get(child.tag, last)
+    if not len(holder) or order.get(holder[-1].tag, last) <= mine:
+        holder.append(child)
+        return child
+    # What is not declared stays behind the one it was behind.
+    for position, other in enumerate(holder):
+        if order.get(other.tag, mine) > mine:
+            holder.insert(position, child)
+            return child
+    holder.append(child)
     return child
 
 
@@ -553,7 +561,8 @@ class Document:
         given = []
         for name, field in self.FIELDS.items():
             value = field.read(self.element)
-            if value is not None and value is not False and value != ():
+            absent = value is None or value == () or (isinstance(field, Flag) and not value)
+            if not absent:
                 given.append(f'{name}={"***" if field.secret else repr(value)}')
         return f'{type(self).__name__}({", ".join(given)})'
 
