@@ -17,6 +17,7 @@ import textwrap
 import threading
 
 import pytest
+from stevedore.extension import ExtensionManager
 
 from volumedrivers import exception
 from volumedrivers.libvirt import registry as registry_module
@@ -60,6 +61,8 @@ def install(tmp_path, monkeypatch):
         if folder:
             monkeypatch.syspath_prepend(str(root))
         importlib.invalidate_caches()
+        # stevedore looks once a process; what was there before is put back after.
+        monkeypatch.setattr(ExtensionManager, 'ENTRY_POINT_CACHE', {})
         return module
 
     yield install

@@ -13,9 +13,9 @@
 """Find the driver of a driver_volume_type, refuse a wrong one, explain.
 
 Drivers are entry points of the stevedore namespace ``volumedrivers.libvirt``;
-the name is the driver_volume_type.  Where stevedore would take the last of
-two entry points of one name, and the drivers of a command would all be loaded
-to list them, this registry refuses and waits.
+the name is the driver_volume_type.  stevedore loads the one that is asked for.
+The list is made without it, because its managers import every plug-in that
+they list.
 """
 
 import dataclasses
@@ -27,9 +27,6 @@ from volumedrivers import exception
 from volumedrivers.libvirt.driver import API_VERSION
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
-
-if typing.TYPE_CHECKING:
-    import importlib.metadata
 
 NAMESPACE = 'volumedrivers.libvirt'
 
@@ -52,13 +49,13 @@ class Registry:
     def __init__(self, context: DriverContext) -> None:
         self.context = context
         self._lock = threading.RLock()
-        self._found: dict[str, list[tuple[DriverEntry, importlib.metadata.EntryPoint]]] = {}
+        self._found: dict[str, list[DriverEntry]] = {}
         self._drivers: dict[str, VolumeDriver] = {}
 
     def entries(self) -> tuple[DriverEntry, ...]:
         """Return all registered drivers, sorted by name; imports none of them."""
         found = self._entry_points()
-        return tuple(entry for name in sorted(found) for entry, _ in found[name])
+        return tuple(entry for name in sorted(found) for entry in found[name])
 
     def get(self, driver_volume_type: str) -> VolumeDriver:
         """Return the driver, loading and validating it the first time.
@@ -88,9 +85,7 @@ class Registry:
         except exception.MisconfiguredHost as e:
             return str(e)
 
-    def _entry_points(
-        self,
-    ) -> 'dict[str, list[tuple[DriverEntry, importlib.metadata.EntryPoint]]]':
+    def _entry_points(self) -> dict[str, list[DriverEntry]]:
         with self._lock:
             if not self._found:
                 self._found = _find()
@@ -106,15 +101,11 @@ class Registry:
             raise exception.PluginConflict(
                 name=name,
                 values=', '.join(
-                    f'{entry.value} of {entry.distribution}' for entry, _ in found[name]
+                    sorted(f'{entry.value} of {entry.distribution}' for entry in found[name])
                 ),
             )
-        entry, entry_point = found[name][0]
-        try:
-            plugin = entry_point.load()
-        # A plug-in is foreign code: its import may fail in any way.
-        except Exception as e:
-            raise _refusal(entry, f'it cannot be loaded: {type(e).__name__}: {e}') from e
+        entry = found[name][0]
+        plugin = _load(entry)
         reason = reason_to_refuse(plugin)
         if reason is not None:
             raise _refusal(entry, reason)
@@ -226,22 +217,38 @@ def _refusal(entry: DriverEntry, reason: str) -> exception.PluginRefused:
     )
 
 
-def _find() -> 'dict[str, list[tuple[DriverEntry, importlib.metadata.EntryPoint]]]':
+def _load(entry: DriverEntry) -> typing.Any:
+    """Import a plug-in, without making a driver of it.
+
+    :raises PluginRefused: its import failed
+    """
+    # Late, because they double this module's import time.
+    from stevedore import driver  # noqa: PLC0415
+    from stevedore.exception import NoMatches  # noqa: PLC0415
+
+    failures: list[BaseException] = []
+    try:
+        return driver.DriverManager[typing.Any](
+            NAMESPACE,
+            entry.name,
+            # A plug-in is foreign code: its import may fail in any way.
+            on_load_failure_callback=lambda _manager, _entry, error: failures.append(error),
+        ).driver
+    except NoMatches as e:
+        error = failures[0] if failures else e
+        raise _refusal(entry, f'it cannot be loaded: {type(error).__name__}: {error}') from error
+
+
+def _find() -> dict[str, list[DriverEntry]]:
     import importlib.metadata  # noqa: PLC0415 - a third of this module's import time
 
-    found: dict[str, list[tuple[DriverEntry, importlib.metadata.EntryPoint]]] = {}
-    seen: set[tuple[str, str, str]] = set()
+    found: dict[str, list[DriverEntry]] = {}
     for entry_point in importlib.metadata.entry_points(group=NAMESPACE):
         dist = entry_point.dist
-        package = dist.name if dist is not None else 'unknown'
-        version = dist.version if dist is not None else ''
+        package = f'{dist.name} {dist.version}' if dist is not None else 'unknown'
+        entry = DriverEntry(entry_point.name, entry_point.value, package)
+        entries = found.setdefault(entry.name, [])
         # An editable install may be on the path twice.
-        key = (entry_point.name, entry_point.value, package.lower())
-        if key in seen:
-            continue
-        seen.add(key)
-        entry = DriverEntry(entry_point.name, entry_point.value, f'{package} {version}'.strip())
-        found.setdefault(entry_point.name, []).append((entry, entry_point))
-    for registered in found.values():
-        registered.sort(key=lambda pair: (pair[0].distribution, pair[0].value))
+        if entry not in entries:
+            entries.append(entry)
     return found
