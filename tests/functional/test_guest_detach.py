@@ -52,6 +52,14 @@ def wait_until_asked(guest: Guest) -> None:
     assert guest.disks(persistent=True) == ()
 
 
+def reset_until_done(guest: Guest, detach: 'concurrent.futures.Future[None]') -> None:
+    """Reset the guest until the detach is over: a reset before the question is no answer."""
+    deadline = time.monotonic() + 30
+    while not detach.done() and time.monotonic() < deadline:
+        guests.reset_guest(guest)
+        concurrent.futures.wait([detach], timeout=0.3)
+
+
 def test_guest_that_does_not_let_go_keeps_the_disk(stubborn: Guest) -> None:
     with pytest.raises(exception.DetachTimeout) as caught:
         stubborn.detach_disk(alias='ua-volume', target='vda', attempts=2, timeout=0.3)
@@ -60,14 +68,19 @@ def test_guest_that_does_not_let_go_keeps_the_disk(stubborn: Guest) -> None:
     assert stubborn.disks(persistent=True) == ()
 
 
-def test_asking_again_works_once_the_guest_gives_in(stubborn: Guest) -> None:
+def test_asking_again_works_once_the_guest_gives_in(
+    stubborn: Guest, helper: concurrent.futures.ThreadPoolExecutor
+) -> None:
     with pytest.raises(exception.DetachTimeout):
         stubborn.detach_disk(alias='ua-volume', attempts=1, timeout=0.2)
     with stubborn.hypervisor.events.waiter(stubborn.uuid, 'ua-volume') as waiter:
-        timer = threading.Timer(0.3, guests.reset_guest, [stubborn])
-        timer.start()
-        stubborn.detach_disk(alias='ua-volume', attempts=1, timeout=30)
-        timer.join()
+        detach = helper.submit(stubborn.detach_disk, alias='ua-volume', attempts=1, timeout=40)
+        waiters = stubborn.hypervisor.events._waiters[stubborn.uuid, 'ua-volume']
+        deadline = time.monotonic() + 10
+        while len(waiters) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        reset_until_done(stubborn, detach)
+        assert detach.result(0) is None
         assert waiter.wait(5) is Verdict.REMOVED
     assert stubborn.disks() == ()
 
@@ -120,8 +133,8 @@ def test_libvirtd_restarts_while_a_guest_is_asked(
     time.sleep(0.7)
     assert not detach.done()
     libvirtd.start_daemon()
-    guests.reset_guest(stubborn)
-    assert detach.result(30) is None
+    reset_until_done(stubborn, detach)
+    assert detach.result(0) is None
     assert stubborn.disks() == ()
 
 

@@ -153,6 +153,29 @@ def test_live_half_is_undone_when_the_other_half_fails(scene: Scene) -> None:
     assert scene.asked() == 1
 
 
+def test_disk_that_somebody_else_attached_meanwhile_is_success(scene: Scene) -> None:
+    def attach(xml: str, flags: int) -> int:
+        scene.put('live', 'persistent')
+        raise fake_libvirt.error(libvirt.VIR_ERR_OPERATION_FAILED, 'target vdb already exists')
+
+    scene.domain.attachDeviceFlags = attach  # type: ignore[method-assign]
+    scene.guest.attach_disk(DISK)
+    assert scene.asked() == 0
+
+
+def test_another_disk_that_came_meanwhile_stays(scene: Scene) -> None:
+    other = other_disk(volume='other')
+
+    def attach(xml: str, flags: int) -> int:
+        scene.put('live', disk=other)
+        raise fake_libvirt.error(libvirt.VIR_ERR_OPERATION_FAILED, 'target vdb already exists')
+
+    scene.domain.attachDeviceFlags = attach  # type: ignore[method-assign]
+    with pytest.raises(exception.AttachRefused, match='target vdb already exists'):
+        scene.guest.attach_disk(DISK)
+    assert scene.asked() == 0
+
+
 def test_undo_that_fails_does_not_hide_the_first_error(scene: Scene) -> None:
     def attach(xml: str, flags: int) -> int:
         scene.put('live')
@@ -346,7 +369,7 @@ REJECTED = fake_libvirt.error(
 NOT_RUNNING = fake_libvirt.error(libvirt.VIR_ERR_OPERATION_INVALID, 'domain is not running')
 
 
-@pytest.mark.parametrize('raised', [PENDING, LOST, MISSING, NOT_FOUND])
+@pytest.mark.parametrize('raised', [PENDING, MISSING, NOT_FOUND])
 def test_errors_after_which_the_guest_may_still_let_go(attached: Scene, raised: Exception) -> None:
     timer = threading.Timer(0.05, attached.removed)
 
@@ -359,7 +382,13 @@ def test_errors_after_which_the_guest_may_still_let_go(attached: Scene, raised: 
     assert attached.asked() == 1
 
 
-@pytest.mark.parametrize('raised', [PENDING, LOST, MISSING, NOT_FOUND])
+def test_question_that_may_have_been_lost_is_asked_again(attached: Scene) -> None:
+    attached.domain.script['detach alias'] = [LOST, LOST, attached.removed]
+    attached.detach(attempts=1, timeout=30)
+    assert attached.asked() == 3
+
+
+@pytest.mark.parametrize('raised', [PENDING, MISSING, NOT_FOUND])
 def test_errors_that_do_not_prove_it_gone(attached: Scene, raised: Exception) -> None:
     attached.domain.script['detach alias'] = [raised, raised]
     with pytest.raises(exception.DetachTimeout):

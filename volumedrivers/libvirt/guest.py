@@ -122,12 +122,7 @@ class Guest:
         :raises HypervisorUnavailable: unknown how far it came; call again
         :raises Busy, GuestNotFound
         """
-        definitions = self._definitions()
-        flags = 0
-        if not self._has(definitions.live, disk):
-            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
-        if not self._has(definitions.persistent, disk):
-            flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        flags = self._missing(disk)
         if not flags:
             LOG.debug('Guest %s has %s already', self._name, _name_of(disk))
             return
@@ -139,8 +134,8 @@ class Guest:
                 error = exception.AttachRefused(
                     guest=self._name, disk=_name_of(disk), reason=errors.message(e)
                 )
-            if flags & libvirt.VIR_DOMAIN_AFFECT_LIVE and not errors.is_connection_lost(e):
-                self._undo_attach(disk, error)
+            if not errors.is_connection_lost(e) and self._settle_attach(disk, flags, error):
+                return
             raise error from e
 
     def detach_disk(
@@ -305,13 +300,20 @@ class Guest:
             raise exception.DiskNotFound(guest=self._name, disk=target)
         return flags
 
-    def _has(self, definition: guest_definition.Definition | None, disk: Disk) -> bool:
-        """Tell whether nothing is to be done for this definition.
+    def _missing(self, disk: Disk) -> int:
+        """Return the flags for the definitions that lack the disk.
 
         :raises AttachRefused: another disk has the alias or the target
         """
-        if definition is None:
-            return True
+        definitions = self._definitions()
+        flags = 0
+        if definitions.live is not None and not self._has(definitions.live, disk):
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+        if definitions.persistent is not None and not self._has(definitions.persistent, disk):
+            flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        return flags
+
+    def _has(self, definition: guest_definition.Definition, disk: Disk) -> bool:
         target = None if disk.target is None else disk.target.dev
         for name, found in (
             (disk.alias, definition.find(alias=disk.alias) if disk.alias else None),
@@ -328,18 +330,24 @@ class Guest:
             )
         return False
 
-    def _undo_attach(self, disk: Disk, error: exception.VolumeDriversError) -> None:
-        """Take a disk off that came to the running domain, but not to its definition."""
+    def _settle_attach(self, disk: Disk, flags: int, error: exception.VolumeDriversError) -> bool:
+        """Look what a failed attach left; True when the disk is there after all.
+
+        Somebody else may have attached it meanwhile.  A half of it, in the
+        running domain and not in its definition, is taken off.
+        """
+        both = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
         try:
-            live = self._definitions().live
-            if live is None or not self._has(live, disk):
-                return
-            target = None if disk.target is None else disk.target.dev
-            self.detach_disk(alias=disk.alias, target=target, attempts=1)
+            missing = self._missing(disk)
+            if flags == both and missing == libvirt.VIR_DOMAIN_AFFECT_CONFIG:
+                target = None if disk.target is None else disk.target.dev
+                self.detach_disk(alias=disk.alias, target=target, attempts=1)
         except exception.VolumeDriversError as undo:
             # The first error is the one reported.
-            error.add_note(f'undoing it failed as well: {undo}')
+            error.add_note(f'looking what is left, or undoing it, failed as well: {undo}')
             LOG.warning('%s; undoing it failed as well: %s', error, undo)
+            return False
+        return missing == 0
 
 
 def _name_of(disk: Disk) -> str:

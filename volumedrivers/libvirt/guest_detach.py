@@ -19,6 +19,7 @@ reports DEVICE_REMOVED, or when the definition of the running domain, read
 again, has it no more.  While libvirt cannot be asked, it is not gone.
 """
 
+import enum
 import time
 import typing
 
@@ -64,6 +65,14 @@ def is_device_missing(error: libvirt.libvirtError) -> bool:
         code == libvirt.VIR_ERR_DEVICE_MISSING
         or (code == libvirt.VIR_ERR_OPERATION_FAILED and 'not found' in errors.message(error))
     )
+
+
+class _Asked(enum.Enum):
+    """What became of asking for the disk."""
+
+    YES = enum.auto()
+    PERHAPS = enum.auto()  # the connection broke
+    GONE = enum.auto()  # there was nothing to ask for
 
 
 class Detachment:
@@ -156,7 +165,7 @@ class Detachment:
         with self.hypervisor.events.waiter(self.guest_uuid, alias) as waiter:
             for attempt in range(1, self.attempts + 1):
                 deadline = time.monotonic() + self.timeout
-                if self._ask_to_go(alias) or self._is_gone_by(deadline, waiter, alias):
+                if self._is_gone_by(deadline, waiter, alias):
                     LOG.debug('Guest %s released %s', self.guest_name, self.disk_name)
                     return
                 LOG.warning(
@@ -174,29 +183,34 @@ class Detachment:
             seconds=self.timeout,
         )
 
-    def _ask_to_go(self, alias: str) -> bool:
-        """Ask QEMU to ask the guest; True when the disk is gone already."""
+    def _ask_to_go(self, alias: str) -> _Asked:
+        """Ask QEMU to ask the guest."""
         try:
             domain = self.hypervisor.domain(self.guest_uuid)
             domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except exception.HypervisorUnavailable as e:
-            # It may be back before the attempt is over; who waits asks again.
             LOG.debug('Detaching %s: %s', self.disk_name, e)
+            return _Asked.PERHAPS
         except libvirt.libvirtError as e:
             if errors.is_no_domain(e):
-                return True
-            if errors.is_connection_lost(e) or is_unplug_pending(e):
+                return _Asked.GONE
+            if errors.is_connection_lost(e):
+                LOG.debug('Detaching %s: %s', self.disk_name, e)
+                return _Asked.PERHAPS
+            if is_unplug_pending(e):
                 LOG.debug('Detaching %s: %s; waiting', self.disk_name, e)
-                return False
+                return _Asked.YES
             if not self._is_live(alias):
-                return True
+                return _Asked.GONE
             if not is_device_missing(e):
                 raise self._refused(e) from e
             LOG.debug('libvirt misses %s, but shows it; waiting: %s', self.disk_name, e)
-        return False
+        return _Asked.YES
 
     def _is_gone_by(self, deadline: float, waiter: Waiter, alias: str) -> bool:
-        while True:
+        """Ask for the disk and wait until it is gone, or until the deadline."""
+        asked = self._ask_to_go(alias)
+        while asked is not _Asked.GONE:
             remaining = deadline - time.monotonic()
             verdict = waiter.wait(min(remaining, POLL))
             if verdict is Verdict.REMOVED:
@@ -219,6 +233,10 @@ class Detachment:
                 return True
             if remaining <= 0:
                 return False
+            if asked is _Asked.PERHAPS:
+                # libvirt is back, and may never have heard of it.
+                asked = self._ask_to_go(alias)
+        return True
 
     def _is_live(self, alias: str) -> bool:
         """Ask whether the running domain has the disk.
