@@ -185,26 +185,26 @@ class Source(Document):
     hosts = Children('host', lambda: Host)
     snapshot = String('snapshot/@name')  # of an RBD image
     config = String('config/@file')  # Ceph's configuration
-    auth = Child('auth', lambda: Auth)
-    reservations = Child('reservations', lambda: Reservations)
     initiator_iqn = String('initiator/iqn/@name')
     address = Child('address', lambda: Address)
     nfs_user = String('identity/@user')
     nfs_group = String('identity/@group')
+    # SSH, since libvirt 9.8
+    ssh_user = String('identity/@username')
+    ssh_key_file = String('identity/@keyfile')
+    ssh_agent_socket = String('identity/@agentsock')
+    known_hosts = String('knownHosts/@path')
     ssl_verify = YesNo('ssl/@verify')
     cookies = Children('cookies/cookie', lambda: Cookie)
     readahead = Integer('readahead/@size')  # bytes
     timeout = Integer('timeout/@seconds')
-    slices = Children('slices/slice', lambda: Slice)
-    encryption = Child('encryption', lambda: Encryption)
-    # NBD, seconds, since libvirt 9.2
-    reconnect_delay = Integer('reconnect/@delay')
     # vhostuser
     reconnect_enabled = YesNo('reconnect/@enabled')
     reconnect_timeout = Integer('reconnect/@timeout')
-    # SSH (libvirt 9.8)
-    known_hosts = String('knownHosts/@path')
-    ssh_user = String('identity/@username')
-    ssh_key_file = String('identity/@keyfile')
-    ssh_agent_socket = String('identity/@agentsock')
+    # NBD, seconds, since libvirt 9.2
+    reconnect_delay = Integer('reconnect/@delay')
     seclabels = Children('seclabel', lambda: SecurityLabel)
+    slices = Children('slices/slice', lambda: Slice)
+    auth = Child('auth', lambda: Auth)
+    encryption = Child('encryption', lambda: Encryption)
+    reservations = Child('reservations', lambda: Reservations)

@@ -137,7 +137,8 @@ class Field(typing.Generic[T]):
             holder = place(holder, etree.Element(tag), order) if child is None else child
             order = {}
         if self._attribute is None:
-            holder.text = text
+            # An empty text would be written as two tags, and read as none.
+            holder.text = text or None
         else:
             holder.set(self._attribute, text)
 
