@@ -39,6 +39,7 @@ from volumedrivers.host.block_device import DevicePaths
 from volumedrivers.host.endpoint import Probe
 from volumedrivers.host.endpoint import ProbeResult
 from volumedrivers.host.shares import ShareMounts
+from volumedrivers.libvirt.client_choice import ClientChoiceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import NetworkSource
 from volumedrivers.libvirt.driver import Capability
@@ -541,7 +542,8 @@ def with_protocol(volume, protocol):
 
 def without_connect(driver, connection_info, info):
     """What Nova's get_config works from when nothing was connected before."""
-    if isinstance(driver, (NetworkSourceDriver, FakeVolumeDriver)):
+    client = driver.client() if isinstance(driver, ClientChoiceDriver) else driver
+    if isinstance(client, (NetworkSourceDriver, FakeVolumeDriver)):
         return driver.connect_volume(info, 'no attachment')
     data = connection_info['data']
     if isinstance(driver, ShareFileDriver):

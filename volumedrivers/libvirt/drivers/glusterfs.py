@@ -21,12 +21,11 @@ from volumedrivers.host import requirements
 from volumedrivers.host.file_system import FileSystem
 from volumedrivers.host.share import Share
 from volumedrivers.host.share import mount_point
+from volumedrivers.libvirt.client_choice import ClientChoiceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import NetworkHost
 from volumedrivers.libvirt.connected_volume import NetworkSource
-from volumedrivers.libvirt.disk import Disk
-from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.libvirt.network_source import NetworkSourceDriver
@@ -98,61 +97,19 @@ class GlusterfsInQemu(NetworkSourceDriver):
         return qemu_modules.why_no_block_driver('gluster')
 
 
-class GlusterfsVolumeDriver(VolumeDriver):
-    """GlusterFS, as option glusterfs_client says; what is connected stays as it is."""
-
-    API_VERSION = (1, 0)
-    CAPABILITIES = MountedGlusterfs.CAPABILITIES
+class GlusterfsVolumeDriver(ClientChoiceDriver):
+    """Volumes of driver_volume_type glusterfs; glusterfs_client says whose client."""
 
     def __init__(self, context: DriverContext) -> None:
         super().__init__(context)
         self._mounted = MountedGlusterfs(context)
         self._in_qemu = GlusterfsInQemu(context)
 
-    def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
-        """Mount it, or ask whether its servers answer."""
-        return self._chosen(None).connect_volume(connection_info, attachment)
-
-    def disconnect_volume(
-        self,
-        connection_info: ConnectionInfo,
-        attachment: str,
-        *,
-        volume: ConnectedVolume | None = None,
-        force: bool = False,
-    ) -> None:
-        """Let go of it in the way it was connected."""
-        self._chosen(volume).disconnect_volume(
-            connection_info, attachment, volume=volume, force=force
-        )
-
-    def extend_volume(
-        self,
-        connection_info: ConnectionInfo,
-        attachment: str,
-        requested_size: int,
-        *,
-        volume: ConnectedVolume | None = None,
-    ) -> int:
-        """Return the requested size: QEMU grows the file when the disk is resized."""
-        return self._mounted.extend_volume(
-            connection_info, attachment, requested_size, volume=volume
-        )
-
-    def get_disk(
-        self, connection_info: ConnectionInfo, volume: ConnectedVolume, disk_info: DiskInfo
-    ) -> Disk:
-        """Describe the disk for libvirt."""
-        return self._chosen(volume).get_disk(connection_info, volume, disk_info)
-
-    def why_not(self) -> str | None:
-        """Name everything that is missing for the client that is configured."""
-        return self._chosen(None).why_not()
-
-    def _chosen(self, volume: ConnectedVolume | None) -> VolumeDriver:
-        if volume is not None:
-            return self._in_qemu if volume.source_type == 'network' else self._mounted
-        return self._in_qemu if self.conf.glusterfs_client == 'qemu' else self._mounted
+    def client(self, volume: ConnectedVolume | None = None) -> VolumeDriver:
+        """Return the FUSE client or QEMU's."""
+        if volume is None:
+            return self._in_qemu if self.conf.glusterfs_client == 'qemu' else self._mounted
+        return self._in_qemu if volume.source_type == 'network' else self._mounted
 
 
 def parse_export(connection_info: ConnectionInfo, data: ShareData) -> tuple[tuple[str, ...], str]:

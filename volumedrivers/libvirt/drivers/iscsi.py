@@ -12,13 +12,11 @@
 
 """iSCSI, by the kernel's initiator or by QEMU's own."""
 
-from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.libvirt.client_choice import ClientChoiceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
-from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.driver import Capability
-from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.libvirt.qemu_iscsi import QemuInitiator
@@ -47,66 +45,16 @@ class KernelInitiator(BlockDeviceDriver):
         }
 
 
-class IscsiVolumeDriver(VolumeDriver):
-    """Volumes of driver_volume_type iscsi; iscsi_client says whose initiator.
-
-    A volume stays with the initiator that connected it, whatever the option
-    says later.
-    """
-
-    API_VERSION = (1, 0)
+class IscsiVolumeDriver(ClientChoiceDriver):
+    """Volumes of driver_volume_type iscsi; iscsi_client says whose initiator."""
 
     def __init__(self, context: DriverContext) -> None:
         super().__init__(context)
         self._kernel = KernelInitiator(context)
         self._qemu = QemuInitiator(context)
 
-    def _initiator(self, volume: ConnectedVolume | None = None) -> VolumeDriver:
+    def client(self, volume: ConnectedVolume | None = None) -> VolumeDriver:
+        """Return the kernel's initiator or QEMU's."""
         if volume is None:
             return self._qemu if self.conf.iscsi_client == 'qemu' else self._kernel
         return self._qemu if volume.source_type == 'network' else self._kernel
-
-    @property
-    def CAPABILITIES(self) -> frozenset[Capability]:  # type: ignore[override]
-        """What the initiator in use can do."""
-        return self._initiator().CAPABILITIES
-
-    def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
-        """Connect with the initiator that the option names."""
-        return self._initiator().connect_volume(connection_info, attachment)
-
-    def disconnect_volume(
-        self,
-        connection_info: ConnectionInfo,
-        attachment: str,
-        *,
-        volume: ConnectedVolume | None = None,
-        force: bool = False,
-    ) -> None:
-        """Disconnect with the initiator that connected."""
-        self._initiator(volume).disconnect_volume(
-            connection_info, attachment, volume=volume, force=force
-        )
-
-    def extend_volume(
-        self,
-        connection_info: ConnectionInfo,
-        attachment: str,
-        requested_size: int,
-        *,
-        volume: ConnectedVolume | None = None,
-    ) -> int:
-        """Let the initiator that connected see the new size."""
-        return self._initiator(volume).extend_volume(
-            connection_info, attachment, requested_size, volume=volume
-        )
-
-    def get_disk(
-        self, connection_info: ConnectionInfo, volume: ConnectedVolume, disk_info: DiskInfo
-    ) -> Disk:
-        """Describe the disk for libvirt."""
-        return self._initiator(volume).get_disk(connection_info, volume, disk_info)
-
-    def why_not(self) -> str | None:
-        """Look whether the initiator in use can work here."""
-        return self._initiator().why_not()

@@ -19,83 +19,27 @@ from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import ceph_conf
 from volumedrivers.host import qemu_modules
 from volumedrivers.libvirt import ceph
+from volumedrivers.libvirt.client_choice import ClientChoiceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import NetworkHost
 from volumedrivers.libvirt.connected_volume import NetworkSource
-from volumedrivers.libvirt.disk import Disk
-from volumedrivers.libvirt.driver import Capability
-from volumedrivers.libvirt.driver import DiskInfo
+from volumedrivers.libvirt.driver import DriverContext
+from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.libvirt.kernel_rbd import KernelRbd
 from volumedrivers.libvirt.network_source import NetworkSourceDriver
 
 LOG = logging.getLogger(__name__)
 
 
-class RbdVolumeDriver(NetworkSourceDriver):
-    """An image of a Ceph cluster.
-
-    With ``rbd_client = kernel`` all is done by KernelRbd; a volume that is
-    connected already stays with the client it was connected by.
-    """
+class Librbd(NetworkSourceDriver):
+    """An image of a Ceph cluster that QEMU opens itself."""
 
     PROTOCOL = 'rbd'
     DEFAULT_PORTS = ceph.MONITOR_PORTS
 
-    @property
-    def CAPABILITIES(self) -> frozenset[Capability]:  # type: ignore[override]
-        """What the client in use can do."""
-        kernel = self._kernel(None)
-        return super().CAPABILITIES if kernel is None else kernel.CAPABILITIES
-
-    def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
-        """Ask the monitors, and map the image if the kernel is the client."""
-        kernel = self._kernel(None)
-        if kernel is not None:
-            return kernel.connect_volume(connection_info, attachment)
-        return super().connect_volume(connection_info, attachment)
-
-    def disconnect_volume(
-        self,
-        connection_info: ConnectionInfo,
-        attachment: str,
-        *,
-        volume: ConnectedVolume | None = None,
-        force: bool = False,
-    ) -> None:
-        """Unmap what the kernel has mapped; with librbd there is nothing to do."""
-        kernel = self._kernel(volume)
-        if kernel is not None:
-            kernel.disconnect_volume(connection_info, attachment, volume=volume, force=force)
-
-    def extend_volume(
-        self,
-        connection_info: ConnectionInfo,
-        attachment: str,
-        requested_size: int,
-        *,
-        volume: ConnectedVolume | None = None,
-    ) -> int:
-        """Return the size the kernel sees; with librbd QEMU looks when it resizes."""
-        kernel = self._kernel(volume)
-        if kernel is not None:
-            return kernel.extend_volume(connection_info, attachment, requested_size, volume=volume)
-        return requested_size
-
-    def get_disk(
-        self, connection_info: ConnectionInfo, volume: ConnectedVolume, disk_info: DiskInfo
-    ) -> Disk:
-        """Describe the disk for libvirt."""
-        kernel = self._kernel(volume)
-        if kernel is not None:
-            return kernel.get_disk(connection_info, volume, disk_info)
-        return super().get_disk(connection_info, volume, disk_info)
-
     def why_not(self) -> str | None:
-        """Look for the kernel's module and the rbd program, or for QEMU's rbd driver."""
-        kernel = self._kernel(None)
-        if kernel is not None:
-            return kernel.why_not()
+        """Look for QEMU's rbd driver."""
         return qemu_modules.why_no_block_driver('rbd')
 
     def make_source(self, connection_info: ConnectionInfo) -> NetworkSource:
@@ -128,10 +72,6 @@ class RbdVolumeDriver(NetworkSourceDriver):
 
     def _cluster(self, connection_info: ConnectionInfo) -> ceph.Cluster:
         return ceph.cluster_of(ceph.data_of(connection_info), self.conf.rbd_ceph_conf)
-
-    def _kernel(self, volume: ConnectedVolume | None) -> KernelRbd | None:
-        by_kernel = self.conf.rbd_client == 'kernel' if volume is None else volume.path is not None
-        return KernelRbd(self.context) if by_kernel else None
 
     def _credentials(self, connection_info: ConnectionInfo) -> tuple[str | None, str | None]:
         """Return (user, UUID of the libvirt secret), both or neither None.
@@ -171,3 +111,18 @@ class RbdVolumeDriver(NetworkSourceDriver):
             {'volume': connection_info.volume_id},
         )
         return user, secret_uuid
+
+
+class RbdVolumeDriver(ClientChoiceDriver):
+    """Volumes of driver_volume_type rbd; rbd_client says whose client."""
+
+    def __init__(self, context: DriverContext) -> None:
+        super().__init__(context)
+        self._librbd = Librbd(context)
+        self._kernel = KernelRbd(context)
+
+    def client(self, volume: ConnectedVolume | None = None) -> VolumeDriver:
+        """Return QEMU's client or the kernel's."""
+        if volume is None:
+            return self._kernel if self.conf.rbd_client == 'kernel' else self._librbd
+        return self._librbd if volume.source_type == 'network' else self._kernel
