@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 
 import pytest
 from stevedore.extension import ExtensionManager
@@ -161,7 +162,10 @@ def test_package_that_is_on_the_path_twice_does_not_conflict(install):
         (GOOD.replace('(1, 0)', '(1, 7)'), 'needs API 1.7.*upgrade volumedrivers'),
         (GOOD.replace('(1, 0)', '"1.0"'), "API_VERSION is '1.0'; expected two numbers"),
         (GOOD.replace('(1, 0)', '(True, 0)'), 'expected two numbers'),
-        (GOOD.replace('extend_volume', 'extend'), 'extend_volume is missing; expected extend_v'),
+        (
+            GOOD.replace('disconnect_volume', 'disconnect'),
+            'disconnect_volume is missing; expected disconnect_v',
+        ),
         (GOOD.replace('(VolumeDriver)', ''), 'get_disk is missing'),
         (
             GOOD.replace('volume=None, force=False', 'force=False'),
@@ -241,3 +245,12 @@ def test_import_of_the_registry_is_light():
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
 
     assert done.stdout == '\n'
+
+
+def test_extend_volume_may_be_left_out(install):
+    extend = next(line for line in GOOD.splitlines() if 'extend_volume' in line)
+    install('vendor', GOOD.replace(extend, ''))
+    info = types.SimpleNamespace(driver_volume_type='vendor')
+
+    with pytest.raises(exception.ExtendVolumeNotSupported, match='type vendor cannot be extended'):
+        Registry(None).get('vendor').extend_volume(info, 'a', 1)

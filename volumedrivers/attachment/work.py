@@ -23,6 +23,7 @@ from volumedrivers.attachment.results import ExtendResult
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.driver import DiskInfo
+from volumedrivers.sizes import check_size
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.operations import Operations
@@ -288,16 +289,7 @@ class Extend(Work):
         self.resized = False
 
     def find(self, volume: str | None) -> None:
-        if (
-            isinstance(self.requested, bool)
-            or not isinstance(self.requested, int)
-            or (self.requested <= 0)
-        ):
-            raise exception.InvalidSize(
-                size=self.requested,
-                volume=f'volume {self.volume_id}',
-                reason='a whole number of bytes above 0 is expected',
-            )
+        check_size(self.requested, f'volume {self.volume_id}')
         super().find(volume)
         if self.target is None:
             raise exception.DiskNotFound(guest=self.guest.name, disk=volume or self.volume_id)

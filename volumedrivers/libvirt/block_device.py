@@ -35,6 +35,7 @@ from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.privsep import multipath
+from volumedrivers.sizes import check_size
 
 LOG = logging.getLogger(__name__)
 
@@ -167,6 +168,11 @@ class BlockDeviceDriver(VolumeDriver):
         volume: ConnectedVolume | None = None,
     ) -> int:
         """Let os-brick rescan the device."""
+        if Capability.EXTEND not in self.CAPABILITIES:
+            return super().extend_volume(
+                connection_info, attachment, requested_size, volume=volume
+            )
+        check_size(requested_size, f'volume {connection_info.volume_id}')
         self._check_identity(connection_info, volume)
         size = self._brick().extend(
             connection_info.driver_volume_type,

@@ -26,6 +26,8 @@ import dataclasses
 import enum
 import typing
 
+from volumedrivers import exception
+
 # Only the contract is loaded with this module: the registry lists drivers
 # without oslo.config, lxml or os-brick.
 if typing.TYPE_CHECKING:
@@ -162,7 +164,6 @@ class VolumeDriver(abc.ABC):
         :raises DisconnectFailed, LeftoversFound, MountFailed
         """
 
-    @abc.abstractmethod
     def extend_volume(
         self,
         connection_info: 'ConnectionInfo',
@@ -175,8 +176,13 @@ class VolumeDriver(abc.ABC):
 
         :param requested_size: bytes
         :returns: the size in bytes this host sees now
-        :raises ExtendVolumeNotSupported, ExtendVolumeFailed
+        :raises ExtendVolumeNotSupported: the default, for a driver without
+            Capability.EXTEND
+        :raises InvalidSize, ExtendVolumeFailed
         """
+        raise exception.ExtendVolumeNotSupported(
+            driver_volume_type=connection_info.driver_volume_type
+        )
 
     def get_disk(
         self, connection_info: 'ConnectionInfo', volume: 'ConnectedVolume', disk_info: DiskInfo

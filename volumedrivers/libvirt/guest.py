@@ -25,6 +25,7 @@ from volumedrivers.libvirt import target_names
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.disk import IOTune
 from volumedrivers.libvirt.guest_detach import Detachment
+from volumedrivers.sizes import check_size
 
 if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.hypervisor import Hypervisor
@@ -194,11 +195,7 @@ class Guest:
         :raises ShrinkRefused, DiskNotFound, ResizeRefused
         :raises HypervisorUnavailable, Busy, GuestNotFound
         """
-        if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
-            # QEMU would take 0 and cut an image file to nothing.
-            raise exception.InvalidSize(
-                size=size, volume=target, reason='a whole number of bytes above 0 is expected'
-            )
+        check_size(size, target)
         definitions = self._definitions()
         self._require(definitions, target)
         if definitions.live is None or definitions.live.find(target=target) is None:

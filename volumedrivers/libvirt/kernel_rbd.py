@@ -41,6 +41,7 @@ from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.privsep import rbd as privileged
+from volumedrivers.sizes import check_size
 
 LOG = logging.getLogger(__name__)
 
@@ -143,6 +144,7 @@ class KernelRbd(VolumeDriver):
         volume: ConnectedVolume | None = None,
     ) -> int:
         """Wait until the kernel has heard of the new size from the cluster."""
+        check_size(requested_size, f'volume {connection_info.volume_id}')
         data = ceph.data_of(connection_info)
         mine = self._mine(connection_info, data, volume)
         end = time.monotonic() + SETTLE_TIME

@@ -36,6 +36,7 @@ from volumedrivers.libvirt.connected_volume import NetworkSource
 from volumedrivers.libvirt.connected_volume import PathReport
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import VolumeDriver
+from volumedrivers.sizes import check_size
 
 LOG = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ class NetworkSourceDriver(VolumeDriver):
         volume: ConnectedVolume | None = None,
     ) -> int:
         """Return the requested size: QEMU asks the storage when the disk is resized."""
-        return requested_size
+        return check_size(requested_size, f'volume {connection_info.volume_id}')
 
     def _secrets(self, connection_info: ConnectionInfo) -> typing.Any:
         secrets = self.context.secrets

@@ -32,6 +32,7 @@ from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.protocol_data import ShareData
+from volumedrivers.sizes import check_size
 
 # What QEMU can grow while a guest uses it.
 GROWABLE_FORMATS = frozenset(('raw', 'qcow2'))
@@ -208,16 +209,9 @@ def grown(connection_info: ConnectionInfo, image_format: str, requested_size: in
     :raises InvalidSize: no size of a volume
     :raises ExtendVolumeNotSupported: QEMU cannot grow it
     """
-    if isinstance(requested_size, bool) or not isinstance(requested_size, int):
-        reason = 'it is no whole number'
-    elif requested_size <= 0:
-        reason = 'a volume has at least one byte'
-    elif image_format in GROWABLE_FORMATS:
-        return requested_size
-    else:
+    size = check_size(requested_size, f'volume {connection_info.volume_id}')
+    if image_format not in GROWABLE_FORMATS:
         raise exception.ExtendVolumeNotSupported(
             driver_volume_type=f'{connection_info.driver_volume_type} ({image_format})'
         )
-    raise exception.InvalidSize(
-        size=requested_size, volume=f'volume {connection_info.volume_id}', reason=reason
-    )
+    return size

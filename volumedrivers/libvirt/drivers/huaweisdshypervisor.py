@@ -14,12 +14,9 @@
 
 import os
 
-from volumedrivers import exception
-from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
-from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.driver import Capability
 
 
@@ -34,16 +31,3 @@ class HuaweiSdsVolumeDriver(BlockDeviceDriver):
         """The tool is where an environment variable of os-brick says."""
         path = os.environ.get('HUAWEISDSHYPERVISORCLI_PATH') or '/usr/local/bin/sds/sds_cli'
         return (requirements.Tool(path, 'the FusionStorage agent'),)
-
-    def extend_volume(
-        self,
-        connection_info: ConnectionInfo,
-        attachment: str,
-        requested_size: int,
-        *,
-        volume: ConnectedVolume | None = None,
-    ) -> int:
-        """Refuse: the connector cannot."""
-        raise exception.ExtendVolumeNotSupported(
-            driver_volume_type=connection_info.driver_volume_type
-        )

@@ -65,16 +65,3 @@ class LocalVolumeDriver(VolumeDriver):
         force: bool = False,
     ) -> None:
         """Do nothing: the device stays where Cinder made it."""
-
-    def extend_volume(
-        self,
-        connection_info: ConnectionInfo,
-        attachment: str,
-        requested_size: int,
-        *,
-        volume: ConnectedVolume | None = None,
-    ) -> int:
-        """Refuse, as Nova does: whoever made the device grows it."""
-        raise exception.ExtendVolumeNotSupported(
-            driver_volume_type=connection_info.driver_volume_type
-        )
