@@ -24,12 +24,9 @@ from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.host.share import Share
-from volumedrivers.libvirt import disk_of_volume
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
-from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.driver import Capability
-from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.protocol_data import ShareData
 from volumedrivers.sizes import check_size
@@ -56,8 +53,6 @@ class ShareFileDriver(VolumeDriver):
 
     #: what must be on this host
     REQUIREMENTS: typing.ClassVar[tuple[requirements.Requirement, ...]] = ()
-    #: the disk's cache mode, as Nova has it for this protocol
-    DISK_CACHE: typing.ClassVar[str] = 'none'
 
     @abc.abstractmethod
     def make_share(self, connection_info: ConnectionInfo, data: ShareData) -> Share:
@@ -69,10 +64,6 @@ class ShareFileDriver(VolumeDriver):
     def file_name(self, connection_info: ConnectionInfo, data: ShareData) -> str:
         """Return the name of the volume's file on the share."""
         return data.name
-
-    def disk_io(self) -> str | None:
-        """Return the disk's I/O mode, as Nova has it for this protocol."""
-        return None
 
     def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
         """Mount the share if nobody has, and look at the file.
@@ -162,19 +153,6 @@ class ShareFileDriver(VolumeDriver):
         data = share_data(connection_info)
         image_format = volume.format if volume is not None else data.format or 'raw'
         return grown(connection_info, image_format, requested_size)
-
-    def get_disk(
-        self, connection_info: ConnectionInfo, volume: ConnectedVolume, disk_info: DiskInfo
-    ) -> Disk:
-        """Describe the disk for libvirt."""
-        return disk_of_volume.disk_of_volume(
-            self.conf,
-            connection_info,
-            volume,
-            disk_info,
-            io=self.disk_io(),
-            cache=self.DISK_CACHE,
-        )
 
     def why_not(self) -> str | None:
         """Name everything that is missing on this host."""

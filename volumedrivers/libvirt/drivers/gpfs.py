@@ -19,12 +19,9 @@ from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.host.file_system import FileSystem
-from volumedrivers.libvirt import disk_of_volume
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
-from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.driver import Capability
-from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.libvirt.share_file import grown
 from volumedrivers.protocol_data import LocalData
@@ -93,12 +90,6 @@ class GpfsVolumeDriver(VolumeDriver):
     ) -> int:
         """Return the requested size: QEMU grows the file when the disk is resized."""
         return grown(connection_info, 'raw', requested_size)
-
-    def get_disk(
-        self, connection_info: ConnectionInfo, volume: ConnectedVolume, disk_info: DiskInfo
-    ) -> Disk:
-        """Describe the disk for libvirt."""
-        return disk_of_volume.disk_of_volume(self.conf, connection_info, volume, disk_info)
 
     def why_not(self) -> str | None:
         """Name everything that is missing on this host."""

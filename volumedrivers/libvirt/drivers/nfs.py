@@ -25,6 +25,8 @@ class NfsVolumeDriver(ShareFileDriver):
     """NFS of any version, with the kernel's client."""
 
     REQUIREMENTS = (requirements.Tool('mount.nfs', 'nfs-common'), FileSystem('nfs'))
+    DISK_IO = 'native'
+    DISK_IO_OPTIONAL = True
 
     def make_share(self, connection_info: ConnectionInfo, data: ShareData) -> Share:
         """Cinder's mount options come after the configuration's, and win."""
@@ -36,7 +38,3 @@ class NfsVolumeDriver(ShareFileDriver):
             mounted_fstypes=('nfs', 'nfs4'),
             options=options + data.options,
         )
-
-    def disk_io(self) -> str | None:
-        """Linux' AIO, unless the configuration leaves it to QEMU."""
-        return None if self.conf.use_default_aio_mode_for_volumes else 'native'

@@ -28,6 +28,7 @@ class QuobyteVolumeDriver(ShareFileDriver):
         requirements.Tool('mount.quobyte', 'the Quobyte client'),
         FileSystem('fuse'),
     )
+    DISK_IO = 'native'
 
     def make_share(self, connection_info: ConnectionInfo, data: ShareData) -> Share:
         """The client takes its options from quobyte_client_cfg, not from Cinder."""
@@ -42,7 +43,3 @@ class QuobyteVolumeDriver(ShareFileDriver):
             # A client that has lost its volume shows another size.
             root_size=0,
         )
-
-    def disk_io(self) -> str | None:
-        """Linux' AIO."""
-        return 'native'
