@@ -11,6 +11,7 @@
 #    under the License.
 
 import copy
+import dataclasses
 import json
 
 from os_brick import exception as brick_exception
@@ -437,3 +438,73 @@ def test_iscsi_volume_stays_with_its_initiator(host, brick, make):
     make(iscsi_client='kernel')
     assert Capability.HOST_DEVICE in driver.CAPABILITIES
     assert driver.extend_volume(info, 'guest', 1 << 30, volume=network) == 1 << 30
+
+
+def without_device_info(volume):
+    """What the command line makes of a guest's disk."""
+    return dataclasses.replace(volume, device_info={}, multipath_id=None, use_multipath=None)
+
+
+@pytest.mark.parametrize(
+    ('driver_volume_type', 'returned', 'link'),
+    [
+        ('storpool', 'storpool-byid/a.b.c', 'storpool-byid/a.b.c'),
+        ('nvmeof', 'md/raid', 'md/raid'),
+        ('scaleio', 'disk/by-id/emc-vol-1-2', None),
+        ('iscsi', None, f'disk/by-id/wwn-0x{NAA}'),
+    ],
+)
+def test_volume_known_from_a_guest_only_is_removed_by_the_name_os_brick_gave(
+    host, brick, make, driver_volume_type, returned, link
+):
+    add_disk(host, brick, links=[returned or link])
+    device = brick.found['path']
+    if returned:
+        brick.found['path'] = str(host.dev / returned)
+    info = info_of(driver_volume_type)
+    driver = make(driver_volume_type)
+    volume = driver.connect_volume(info, 'guest')
+
+    driver.extend_volume(info, 'guest', 1 << 30, volume=without_device_info(volume))
+
+    wanted = str(host.dev / returned) if returned and link else device
+    assert brick.calls[-1][1]['device_path'] == wanted
+
+
+def os_brick_link(host, name):
+    """The link of an encrypted volume, as os-brick makes it."""
+    return host.link('disk/by-id/os-brick' + str(host.dev / name).replace('/', '+'), 'sdb')
+
+
+@pytest.mark.parametrize('recorded', [True, False])
+@pytest.mark.parametrize(
+    ('driver_volume_type', 'name'),
+    [('iscsi', 'sdb'), ('fibre_channel', f'disk/by-id/wwn-0x{NAA}')],
+)
+def test_encrypted_volume_has_a_lasting_name_and_its_link_is_removed(
+    host, brick, make, driver_volume_type, name, recorded
+):
+    path = add_disk(host, brick)
+    brick.found['path'] = os_brick_link(host, name)
+    info = info_of(driver_volume_type, encrypted=True)
+    driver = make(driver_volume_type)
+
+    volume = driver.connect_volume(info, 'guest')
+    assert volume.path == path
+    driver.extend_volume(
+        info, 'guest', 1 << 30, volume=volume if recorded else without_device_info(volume)
+    )
+    assert brick.calls[-1][1]['device_path'] == brick.found['path']
+
+
+def test_link_of_an_encrypted_volume_that_is_gone_is_removed(host, brick, make):
+    add_disk(host, brick)
+    brick.found['path'] = os_brick_link(host, 'sdb')
+    info = info_of(encrypted=True)
+    driver = make()
+    volume = driver.connect_volume(info, 'guest')
+    host.remove('sdb')
+
+    driver.disconnect_volume(info, 'guest', volume=volume)
+
+    assert brick.calls[-1][1]['device_path'] == brick.found['path']

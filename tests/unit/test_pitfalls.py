@@ -258,6 +258,38 @@ def test_p5_map_that_cannot_be_flushed_is_reported(host, brick, context, multipa
         )
 
 
+@pytest.mark.parametrize('recorded', [True, False])
+@pytest.mark.parametrize(
+    ('driver', 'driver_volume_type', 'option'),
+    [
+        (FibreChannelVolumeDriver, 'fibre_channel', 'volume_use_multipath'),
+        (IscsiVolumeDriver, 'iscsi', 'volume_use_multipath'),
+        (IserVolumeDriver, 'iser', 'iser_use_multipath'),
+    ],
+)
+def test_p5_map_needs_the_option_it_was_connected_with(
+    host, brick, context, multipathd, driver, driver_volume_type, option, recorded
+):
+    link = f'disk/by-id/dm-uuid-mpath-{WWID}'
+    brick.found = {
+        'type': 'block',
+        'path': host.device('dm-0', dm__uuid=f'mpath-{WWID}', links=[link]),
+        'multipath_id': WWID,
+    }
+    info = info_of(driver_volume_type)
+    set_option(context, **{option: True})
+    volume = driver(context).connect_volume(info, 'guest')
+    if not recorded:
+        volume = connected(driver_volume_type, volume.path)
+
+    set_option(context, **{option: False})
+    driver(context).extend_volume(info, 'guest', 1 << 30, volume=volume)
+    host.remove('dm-0')
+    driver(context).disconnect_volume(info, 'guest', volume=volume)
+
+    assert [options['use_multipath'] for _, options in brick.made] == [True, True, True]
+
+
 def test_p7_nvme_connector_does_not_read_the_number_of_attempts(os_brick, context):
     set_option(context, num_nvme_discover_tries=99)
     driver = NvmeofVolumeDriver(context)

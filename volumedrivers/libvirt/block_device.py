@@ -17,6 +17,7 @@ options; the rest, and what os-brick leaves undone, is here.
 """
 
 from collections.abc import Mapping
+import os
 import platform
 import time
 import typing
@@ -42,6 +43,9 @@ LOG = logging.getLogger(__name__)
 # Seconds that the kernel may take to forget a device after its removal.
 REMOVAL_TIME = 5.0
 _POLL = 0.1
+# Of an encrypted volume os-brick returns a link of its own, whose name holds
+# the kernel's name of the device.
+_OS_BRICK_LINK = 'os-brick'
 
 
 class BlockDeviceDriver(VolumeDriver):
@@ -147,7 +151,7 @@ class BlockDeviceDriver(VolumeDriver):
         self._check_identity(connection_info, volume)
         properties = self._properties(connection_info, volume)
         try:
-            self._brick().disconnect(
+            self._brick(volume).disconnect(
                 connection_info.driver_volume_type,
                 connection_info.volume_id,
                 properties,
@@ -174,7 +178,7 @@ class BlockDeviceDriver(VolumeDriver):
             )
         check_size(requested_size, f'volume {connection_info.volume_id}')
         self._check_identity(connection_info, volume)
-        size = self._brick().extend(
+        size = self._brick(volume).extend(
             connection_info.driver_volume_type,
             connection_info.volume_id,
             self._properties(connection_info, volume),
@@ -190,8 +194,13 @@ class BlockDeviceDriver(VolumeDriver):
         """Name everything that is missing on this host."""
         return requirements.unmet(self.requirements())
 
-    def _brick(self) -> Brick:
-        return Brick(self.PROTOCOL, self.context.conf, **self.connector_options())
+    def _brick(self, volume: ConnectedVolume | None = None) -> Brick:
+        options = self.connector_options()
+        if 'use_multipath' in options and volume is not None and _used_multipath(volume):
+            # Whatever the option says by now: without it os-brick would take
+            # the paths from under the map, or grow them and not the map.
+            options['use_multipath'] = True
+        return Brick(self.PROTOCOL, self.context.conf, **options)
 
     def _describe(
         self,
@@ -208,11 +217,16 @@ class BlockDeviceDriver(VolumeDriver):
                 driver_volume_type=connection_info.driver_volume_type,
                 reason='os-brick tells no path of the device',
             )
-        path = self.context.devices.stable_path(found, wait=self.conf.device_name_timeout)
+        device = found
+        if _is_link_of_os_brick(found):
+            # It names the kernel's device, which is another one after a reboot.
+            device = self.context.devices.kernel_path(found) or found
+        path = self.context.devices.stable_path(device, wait=self.conf.device_name_timeout)
         if path is None:
             raise exception.UnstableDevicePath(path=found, volume_id=connection_info.volume_id)
         multipath_id = device_info.get('multipath_id')
-        use_multipath = bool(self.connector_options().get('use_multipath'))
+        option = self.connector_options().get('use_multipath')
+        use_multipath = None if option is None else bool(option)
         try:
             return ConnectedVolume(
                 driver_volume_type=connection_info.driver_volume_type,
@@ -224,9 +238,10 @@ class BlockDeviceDriver(VolumeDriver):
                 paths=report(
                     self.context.devices,
                     path,
-                    asked_paths(connection_info.data, use_multipath=use_multipath),
+                    asked_paths(connection_info.data, use_multipath=bool(use_multipath)),
                 ),
                 seconds=time.monotonic() - started,
+                use_multipath=use_multipath,
                 device_info=dict(device_info),
             )
         except exception.VolumeNotConnected as e:
@@ -281,17 +296,33 @@ class BlockDeviceDriver(VolumeDriver):
         """
         properties = connection_info.to_connector()
         if volume is not None and volume.path is not None:
-            properties['device_path'] = self._path_of_today(volume, volume.path)
+            properties['device_path'] = self._path_of_today(
+                volume, volume.path, encrypted=connection_info.encrypted
+            )
         if self.TELLS_MULTIPATH_ID and volume is not None and volume.multipath_id is not None:
             properties['multipath_id'] = volume.multipath_id
         return properties
 
-    def _path_of_today(self, volume: ConnectedVolume, path: str) -> str:
-        if volume.device_info.get('path') == path:
+    def _path_of_today(self, volume: ConnectedVolume, path: str, *, encrypted: bool) -> str:
+        """Return what os-brick would return if it connected the volume now.
+
+        A record that was made again from a guest's disk has no device_info.
+        """
+        returned = str(volume.device_info.get('path') or '')
+        if not encrypted and (returned == path or not _is_link_of_udev(path)):
             return path
         # os-brick gave a name of the kernel: it gets the one of today, which
         # is another one after a reboot.
-        return self.context.devices.kernel_path(path) or path
+        device = self.context.devices.kernel_path(path)
+        if device is None:
+            return returned if _is_link_of_os_brick(returned) else path
+        if encrypted:
+            # os-brick made a link of its own to what it found, and removes it.
+            for found in (device, path):
+                link = _link_of_os_brick(found, os.path.dirname(device))
+                if self.context.devices.kernel_path(link) is not None:
+                    return link
+        return device if _is_link_of_udev(path) and returned != path else path
 
     def _check_identity(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
@@ -348,3 +379,24 @@ def _known_identity(volume: ConnectedVolume | None) -> tuple[str, str] | None:
     if volume is None or volume.identity is None or volume.identity.kind == 'path':
         return None
     return volume.identity.kind, volume.identity.value
+
+
+def _used_multipath(volume: ConnectedVolume) -> bool:
+    """Whether it was connected as a map of device-mapper's multipath."""
+    if volume.use_multipath is None and volume.path is not None:
+        return os.path.basename(volume.path).startswith('dm-uuid-mpath-')
+    return bool(volume.use_multipath)
+
+
+def _is_link_of_udev(path: str) -> bool:
+    # os-brick itself names devices in other directories, such as /dev/md.
+    return '/disk/by-' in path and not _is_link_of_os_brick(path)
+
+
+def _is_link_of_os_brick(path: str) -> bool:
+    return os.path.basename(path).startswith(_OS_BRICK_LINK)
+
+
+def _link_of_os_brick(path: str, dev: str) -> str:
+    """Return the link to a device of an encrypted volume that os-brick makes."""
+    return os.path.join(dev, 'disk/by-id', _OS_BRICK_LINK + path.replace('/', '+'))

@@ -88,6 +88,7 @@ class ConnectedVolume:
     multipath_id: str | None = None
     paths: PathReport = PathReport()
     seconds: float = 0.0
+    use_multipath: bool | None = None
     device_info: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     @property
