@@ -179,9 +179,12 @@ class VolumeDriversApp(app.App):
         """Run a command and return its exit code; nothing is raised."""
         level = logging.getLogger().level
         try:
-            return self._run(argv)
-        except SystemExit as stop:  # argparse: --version, a wrong option
-            return stop.code if isinstance(stop.code, int) else errors.UNEXPECTED
+            try:
+                code = self._run(argv)
+            except SystemExit as stop:  # argparse: --version, a wrong option
+                code = stop.code if isinstance(stop.code, int) else errors.UNEXPECTED
+            self.stdout.flush()  # a closed pipe is noticed here, not at exit
+            return code
         except BrokenPipeError as error:
             return errors.exit_code(error)
         except (Exception, KeyboardInterrupt) as error:
@@ -225,9 +228,7 @@ class VolumeDriversApp(app.App):
         command_class, name, arguments = self._find(remainder)
         command = command_class(self, self.options)
         parsed = command.get_parser(f'{self.NAME} {name}').parse_args(arguments)
-        code = int(command.run(parsed))
-        self.stdout.flush()  # a closed pipe is noticed here, not at exit
-        return code
+        return int(command.run(parsed))
 
     def _find(self, words: list[str]) -> tuple[typing.Any, str, list[str]]:
         try:
