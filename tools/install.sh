@@ -49,6 +49,8 @@ install_python() {
         { echo "Python 3.11 or newer is needed" >&2; exit 3; }
     if ! .venv/bin/python -c '' 2>/dev/null; then
         say "Python: making .venv"
+        # tox leaves a file of this name that leads to one of its environments.
+        [ -d .venv ] || rm -f .venv
         python3 -m venv --clear .venv
     fi
     stamp=.venv/installed-$1
