@@ -43,6 +43,7 @@ from volumedrivers.protocol_data import RbdData
 from volumedrivers.protocol_data import ScaleIOData
 from volumedrivers.protocol_data import ShareData
 from volumedrivers.protocol_data import StorPoolData
+from volumedrivers.secret_names import url_passwords
 
 T = typing.TypeVar('T')
 
@@ -276,6 +277,9 @@ def _export(value: object) -> str:
     # Some drivers hand on what comes after a scheme.
     if export.rpartition('://')[2].startswith('-'):
         raise values.Unfit('a share, which does not begin with "-"')
+    if url_passwords(export.replace('\\', '/')):
+        # It would be in the mount table, which everybody reads.
+        raise values.Unfit('a share without a password in it', conceal=True)
     return export
 
 

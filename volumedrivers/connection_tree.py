@@ -13,23 +13,27 @@
 """A connection_info as a tree: copied, frozen, shown, searched for secrets.
 
 Which values are secret follows from the names of the keys, also of those that
-no schema knows, and from mount options, which may hold a password.
+no schema knows, and from mount options and URLs, which may hold a password.
 """
 
 from collections.abc import Iterator
 from collections.abc import Mapping
 import math
+import re
 import typing
 
 from volumedrivers import mount_options
 from volumedrivers.connection_values import Unfit
 from volumedrivers.connection_values import describe
-from volumedrivers.connection_values import is_secret_name
 from volumedrivers.connection_values import shorten
 from volumedrivers.protocol_data import FrozenMapping
 from volumedrivers.protocol_data import Secret
+from volumedrivers.secret_names import is_secret_name
+from volumedrivers.secret_names import mask_urls
+from volumedrivers.secret_names import url_passwords
 
 _DEPTH = 32  # deeper nesting is no connection_info
+_KEY_IN_KEYRING = re.compile(r'^\s*key\s*=\s*(\S+)', re.MULTILINE)
 _OPTION_KEYS = frozenset({'options', 'mount_options'})
 
 
@@ -72,7 +76,7 @@ def freeze(value: object, name: str = '', *, conceal: bool = False) -> object:
         )
     if isinstance(value, list | tuple):
         return tuple(freeze(item, name, conceal=conceal) for item in value)
-    if (conceal and _can_be_secret(value)) or _options_with_secret(value, name):
+    if (conceal and _can_be_secret(value)) or _secrets_in(value, name):
         return Secret(str(value))
     return value
 
@@ -86,7 +90,9 @@ def shown(value: object, name: str = '', *, conceal: bool = False) -> typing.Any
         return [shown(item, name, conceal=conceal) for item in value]
     if conceal and _can_be_secret(value):
         return '***'
-    return mount_options.mask(str(value)) if _options_with_secret(value, name) else value
+    if isinstance(value, str) and _secrets_in(value, name):
+        return mask_urls(mount_options.mask(value) if name in _OPTION_KEYS else value)
+    return value
 
 
 def secrets(value: object, name: str = '', *, conceal: bool = False) -> Iterator[str]:
@@ -100,13 +106,19 @@ def secrets(value: object, name: str = '', *, conceal: bool = False) -> Iterator
             yield from secrets(item, name, conceal=conceal)
     elif conceal and _can_be_secret(value):
         yield str(value)
-    elif _options_with_secret(value, name):
-        yield from mount_options.secrets(str(value))
+        # Of a Ceph keyring a tool may print the key alone.
+        yield from _KEY_IN_KEYRING.findall(str(value))
+    else:
+        yield from _secrets_in(value, name)
 
 
 def _can_be_secret(value: object) -> bool:
     return value is not None and not isinstance(value, bool)
 
 
-def _options_with_secret(value: object, name: str) -> bool:
-    return name in _OPTION_KEYS and isinstance(value, str) and bool(mount_options.secrets(value))
+def _secrets_in(value: object, name: str) -> frozenset[str]:
+    """Return the secrets that are parts of a value."""
+    if not isinstance(value, str):
+        return frozenset()
+    found = url_passwords(value)
+    return found | mount_options.secrets(value) if name in _OPTION_KEYS else found

@@ -30,16 +30,14 @@ from volumedrivers.protocol_data import FrozenMapping
 from volumedrivers.protocol_data import NvmePortal
 from volumedrivers.protocol_data import Portal
 from volumedrivers.protocol_data import Secret
+from volumedrivers.secret_names import is_secret_name
+from volumedrivers.secret_names import url_passwords
 
 T = typing.TypeVar('T')
 Check = Callable[[object], T]
 
 ABSENT: typing.Final = object()  # what is found where there is no key
 
-_SECRET_NAME = re.compile(
-    r'password|passwd|secret|token|passphrase|keyring|credential|private_?key|api_?key', re.I
-)
-_NOT_SECRET = frozenset({'secret_uuid', 'secret_type'})
 _LABEL = r'[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?'
 _HOST_NAME = re.compile(rf'{_LABEL}(\.{_LABEL})*\.?', re.I)
 _TARGET_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._:+@%=-]{0,222}')
@@ -67,11 +65,6 @@ class Unfit(Exception):
         self.conceal = conceal
 
 
-def is_secret_name(key: str) -> bool:
-    """Tell whether the value of a key so named is a secret."""
-    return key not in _NOT_SECRET and _SECRET_NAME.search(key) is not None
-
-
 def shorten(text: str, limit: int = 60) -> str:
     """Cut a text for a message, on one line and in characters that can be shown."""
     text = text if is_printable(text) else ascii(text)[1:-1]
@@ -91,7 +84,7 @@ def describe(value: object, *, conceal: bool = False) -> str:
         found = f'a list of {len(value)} items'
     elif isinstance(value, str):
         found = f'a string of {len(value)} characters'
-        if not value or not conceal:
+        if not value or not (conceal or url_passwords(value)):
             found = shorten(ascii(value)) if value else 'an empty string'
     elif isinstance(value, int | float) and not conceal and abs(value) < 2**64:
         found = repr(value)

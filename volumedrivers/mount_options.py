@@ -17,8 +17,8 @@ import typing
 
 from volumedrivers.connection_values import Unfit
 from volumedrivers.connection_values import is_printable
-from volumedrivers.connection_values import is_secret_name
 from volumedrivers.protocol_data import Secret
+from volumedrivers.secret_names import is_secret_name
 
 # A value ends at a comma, as mount(8) and mount.cifs see it, or at the next -o.
 _OPTION = re.compile(

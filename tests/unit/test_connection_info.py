@@ -15,6 +15,7 @@ import dataclasses
 import json
 import logging
 import pickle
+import traceback
 
 from hypothesis import HealthCheck
 from hypothesis import given
@@ -546,7 +547,7 @@ SECRETS = {
     'scaleio': {'gatewaysecret-99', 'tokensecret-99'},
     'smbfs': {'sharesecret-99'},
     'vzstorage': {'clustersecret-99'},
-    'rbd': {'[client.cinder]\n\tkey = keyringsecret-99\n'},
+    'rbd': {'[client.cinder]\n\tkey = keyringsecret-99\n', 'keyringsecret-99'},
 }
 
 
@@ -566,6 +567,74 @@ def test_secrets_are_found_and_never_shown(kind, caplog):
     assert '99' not in text.replace('6b9c9a6d-9d0b', '')
     assert '***' in text
     assert 'reserved' in json.dumps(info.to_dict())
+
+
+@pytest.mark.parametrize(
+    'key',
+    [
+        'chap_pass',
+        'userPass',
+        'pass2',
+        'pass-phrase',
+        'auth_pwd',
+        'sys_pswd',
+        'private-key',
+        'privateKey',
+        'api key',
+        'access_key',
+        'encryption_key',
+        'dhchap_key',
+        'dhchapKey',
+        'cephx_key',
+        'tls_psk',
+        'key',
+        'Authorization',
+        '\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44',
+    ],
+)
+def test_secrets_by_unusual_names(key):
+    info = parse('iscsi', **{key: 'unusual-99'})
+    assert 'unusual-99' not in showings(info)
+    assert 'unusual-99' in info.secrets()
+    assert info.to_connector()[key] == 'unusual-99'
+
+
+@pytest.mark.parametrize('key', ['encryption_key_id', 'keys', 'key_size', 'vendor_key', 'monkey'])
+def test_names_that_only_look_like_a_secret_s(key):
+    assert parse('iscsi', **{key: 'plain-99'}).unknown[key] == 'plain-99'
+
+
+@pytest.mark.parametrize(
+    'url', ['https://admin:url-99@array/api', 'see //u:url-99@h/s', '//:url-99@h/s/u:p/x']
+)
+def test_passwords_in_urls_are_not_shown(url):
+    info = parse('iscsi', management=[url])
+    assert 'url-99' not in showings(info)
+    assert info.secrets() >= {'url-99'}
+    assert info.to_connector()['management'] == [url]
+    assert info.to_dict()['data']['management'] == [url.replace('url-99', '***')]
+
+
+@pytest.mark.parametrize(
+    ('kind', 'export'),
+    [
+        ('smbfs', '//user:url-99@server/share'),
+        ('smbfs', '//user:url/99@server/share'),
+        ('smbfs', '\\\\user:url-99@server\\share'),
+        ('quobyte', 'quobyte://user:url-99@server/volume'),
+        ('nfs', 'nfs://user:url-99@server/export'),
+    ],
+)
+def test_a_password_in_an_export_is_refused(kind, export):
+    with pytest.raises(exception.InvalidConnectionInfo) as caught:
+        parse(kind, export=export)
+    assert 'url' not in ''.join(traceback.format_exception(caught.value)).partition('Error')[2]
+    assert caught.value.key == 'data.export'
+
+
+def test_exports_without_a_password():
+    assert parse('smbfs', export='//server/a@b:c@d').data.export == '//server/a@b:c@d'
+    assert parse('quobyte', export='quobyte://h:7861/a@b').data.export == 'quobyte://h:7861/a@b'
 
 
 def test_what_is_not_secret_is_shown():

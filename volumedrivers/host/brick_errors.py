@@ -28,8 +28,8 @@ import os
 import re
 import typing
 
-from volumedrivers import connection_values
 from volumedrivers import exception
+from volumedrivers.secret_names import is_secret_name
 
 _HIDDEN = '***'
 _LIMIT = 400
@@ -60,9 +60,7 @@ def secrets_of(value: object, *, conceal: bool = False) -> Iterator[str]:
     """Return the secret values in connection properties, by their names."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from secrets_of(
-                item, conceal=conceal or connection_values.is_secret_name(str(key))
-            )
+            yield from secrets_of(item, conceal=conceal or is_secret_name(str(key)))
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from secrets_of(item, conceal=conceal)
