@@ -336,6 +336,19 @@ def test_options_that_do_more_than_mount_are_refused(fstype, option):
     assert '/etc/passwd' not in str(caught.value)
 
 
+@pytest.mark.parametrize('option', ['passwd=x', 'chap_key=x', 'username=bob%x', 'token=x'])
+def test_options_with_a_secret_are_refused(option):
+    with pytest.raises(exception.PrivilegedCallRefused, match='secret') as caught:
+        share_arguments.check_options('cifs', ['noperm', option])
+    assert option not in str(caught.value)
+
+
+def test_a_source_that_is_refused_shows_no_password():
+    with pytest.raises(exception.PrivilegedCallRefused) as caught:
+        share_arguments.check_source('cifs', '//bob:hun/t@er2@nas/share')
+    assert "'//***@nas/share'" in str(caught.value)
+
+
 def test_options_that_only_mount_are_taken():
     given = ['vers=3', 'proto=tcp6,soft,timeo=600', 'backup-volfile-servers=a:b', 'sec=krb5p']
     assert share_arguments.check_options('nfs', given) == [

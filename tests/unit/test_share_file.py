@@ -236,6 +236,12 @@ class TestSmbfs:
         assert share.options == ('noperm',)
         assert 'hunter2' not in repr(share)
 
+    @pytest.mark.parametrize('user', ['bob', 'D\\bob'])
+    def test_a_password_with_a_backslash(self, context, user):
+        share = self.share(context, f'-o username={user}%hun\\ter%2')
+        assert share.credentials == {'username': 'bob', 'password': 'hun\\ter%2'}
+        assert share.options == ()
+
     def test_a_domain_goes_with_it(self, context):
         share = self.share(context, '-o username=bob,password=hunter2,domain=D')
         assert share.credentials['domain'] == 'D'

@@ -22,6 +22,7 @@ import re
 import typing
 
 from volumedrivers import exception
+from volumedrivers import mount_options
 
 _HOST = r'(?:\[[0-9A-Fa-f:.%]+\]|[0-9A-Za-z_][0-9A-Za-z_.-]*)'
 _PATH = r'/[^\x00-\x1f\x7f]*'
@@ -74,7 +75,9 @@ def check_source(fstype: str, source: str) -> None:
     if fstype not in SOURCES:
         raise refused(f'file system type {fstype!r} is not one of {", ".join(sorted(SOURCES))}')
     if not isinstance(source, str) or not re.fullmatch(SOURCES[fstype], source):
-        raise refused(f'{source!r} is no source of a {fstype} mount')
+        # A user and a password may stand before the host.
+        shown = re.sub(r'(?<=//).*@', '***@', repr(source))
+        raise refused(f'{shown} is no source of a {fstype} mount')
 
 
 def check_options(fstype: str, options: typing.Sequence[str]) -> list[str]:
@@ -94,6 +97,8 @@ def check_options(fstype: str, options: typing.Sequence[str]) -> list[str]:
             raise refused(f'mount option {name!r} is malformed')
         if _REFUSED.fullmatch(name) and name.lower() not in _ALLOWED_FOR.get(fstype, ()):
             raise refused(f'mount option {name!r} is not allowed')
+        if mount_options.secrets(option):
+            raise refused(f'mount option {name!r} carries a secret, which everybody would see')
         if value.startswith(('/', '.', '~')):
             raise refused(f'mount option {name!r} names a file')
     return [*(option for option in single if option not in ('nosuid', 'nodev')), 'nosuid', 'nodev']

@@ -86,9 +86,10 @@ def _sort(given: list[str]) -> tuple[list[str], dict[str, str]]:
         match = _OPTION.fullmatch(option)
         name, value = (match['name'], match['value'] or '') if match else (option, '')
         if name in _USER:
-            user = value.rpartition('\\')[2]
-            # user=name%password is one of mount.cifs' ways.
-            user, _, together = user.partition('%')
+            # user=name%password is one of mount.cifs' ways; the password may
+            # have a backslash in it.
+            user, _, together = value.partition('%')
+            user = user.rpartition('\\')[2]
             password = together or password
         elif name in _PASSWORD:
             password = value
