@@ -38,6 +38,13 @@ class Driver(VolumeDriver):
     def extend_volume(self, connection_info, attachment, requested_size, *, volume=None): ...
 """
 
+FAMILY = """
+from volumedrivers.libvirt.block_device import BlockDeviceDriver
+
+class Driver(BlockDeviceDriver):
+    PROTOCOL = 'LOCAL'
+"""
+
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
@@ -107,11 +114,25 @@ def test_class_that_only_behaves_as_a_driver_is_one(install):
     source = GOOD.replace('(VolumeDriver)', '').replace('super().__init__(context)', '')
     install(
         'vendor',
-        source + '    def get_disk(self, connection_info, volume, disk_info): ...\n'
+        source + '    CAPABILITIES = frozenset()\n'
+        '    def get_disk(self, connection_info, volume, disk_info): ...\n'
         '    def why_not(self): return "no storage"\n',
     )
 
     assert Registry(None).why_not('vendor') == 'no storage'
+
+
+def test_version_may_come_from_a_base_of_the_vendor(install):
+    base = FAMILY.replace('Driver(', 'Base(') + '    API_VERSION = (1, 0)\n'
+    install('vendor', base + 'class Driver(Base): ...\n')
+
+    assert Registry(None).get('vendor') is not None
+
+
+def test_plug_in_that_cannot_say_why_not(install):
+    install('vendor', GOOD + '    def why_not(self): raise OSError("no storage")\n')
+
+    assert Registry(None).why_not('vendor') == 'its why_not failed: OSError: no storage'
 
 
 def test_driver_that_nobody_registered():
@@ -158,6 +179,9 @@ def test_package_that_is_on_the_path_twice_does_not_conflict(install):
         ('', 'cannot be loaded: AttributeError'),
         ('Driver = 3', 'it is 3, not a class'),
         (GOOD.replace('    API_VERSION = (1, 0)\n', ''), 'no API_VERSION'),
+        (FAMILY, r'no API_VERSION of its own; .* add API_VERSION = \(1, 0\) to the class'),
+        (GOOD + '    CAPABILITIES = ["extend"]\n', "are \\['extend'\\]; expected a frozenset"),
+        (GOOD + '    CAPABILITIES = frozenset(["extend"])\n', 'a frozenset of Capability'),
         (GOOD.replace('(1, 0)', '(2, 0)'), 'written for API 2.0; this package has 1.0'),
         (GOOD.replace('(1, 0)', '(1, 7)'), 'needs API 1.7.*upgrade volumedrivers'),
         (GOOD.replace('(1, 0)', '"1.0"'), "API_VERSION is '1.0'; expected two numbers"),
@@ -166,7 +190,8 @@ def test_package_that_is_on_the_path_twice_does_not_conflict(install):
             GOOD.replace('disconnect_volume', 'disconnect'),
             'disconnect_volume is missing; expected disconnect_v',
         ),
-        (GOOD.replace('(VolumeDriver)', ''), 'get_disk is missing'),
+        (GOOD.replace('(VolumeDriver)', '') + '    CAPABILITIES = frozenset()\n',
+         'get_disk is missing'),
         (
             GOOD.replace('volume=None, force=False', 'force=False'),
             r'its disconnect_volume\(self, connection_info, attachment, \*, force=False\) does '

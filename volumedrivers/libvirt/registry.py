@@ -25,6 +25,7 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.libvirt.driver import API_VERSION
+from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
 
@@ -84,6 +85,11 @@ class Registry:
             return self.get(driver_volume_type).why_not()
         except exception.MisconfiguredHost as e:
             return str(e)
+        except exception.BadInput:
+            raise
+        except Exception as e:
+            # A plug-in is foreign code, and the list of all asks each.
+            return f'its why_not failed: {type(e).__name__}: {e}'
 
     def _entry_points(self) -> dict[str, list[DriverEntry]]:
         with self._lock:
@@ -125,7 +131,7 @@ def reason_to_refuse(plugin: object) -> str | None:
     """
     if not inspect.isclass(plugin):
         return f'it is {plugin!r}, not a class'
-    reason = _version_reason(getattr(plugin, 'API_VERSION', None))
+    reason = _version_reason(_own_version(plugin)) or _capabilities_reason(plugin)
     if reason is not None:
         return reason
     for name in _CONTRACT:
@@ -152,10 +158,40 @@ def _method_reason(plugin: type, name: str) -> str | None:
     return None
 
 
+def _own_version(plugin: type) -> object:
+    """Return the version that a plug-in says itself.
+
+    What it inherits from a class of this package is the version of today,
+    whatever the plug-in was written for.
+    """
+    for each in plugin.__mro__:
+        if 'API_VERSION' in vars(each):
+            inherited = _is_ours(each) and not _is_ours(plugin)
+            return None if inherited else vars(each)['API_VERSION']
+    return None
+
+
+def _is_ours(plugin: type) -> bool:
+    return plugin.__module__.partition('.')[0] == __name__.partition('.')[0]
+
+
+def _capabilities_reason(plugin: type) -> str | None:
+    capabilities = getattr(plugin, 'CAPABILITIES', None)
+    if isinstance(capabilities, property) or (
+        isinstance(capabilities, frozenset)
+        and all(isinstance(capability, Capability) for capability in capabilities)
+    ):
+        return None
+    return f'its CAPABILITIES are {capabilities!r}; expected a frozenset of Capability'
+
+
 def _version_reason(version: object) -> str | None:
     ours = '.'.join(map(str, API_VERSION))
     if version is None:
-        return f'it has no API_VERSION; this package has {ours}'
+        return (
+            f'it has no API_VERSION of its own; this package has {ours}: '
+            f'add API_VERSION = {API_VERSION} to the class'
+        )
     if not (
         isinstance(version, tuple)
         and len(version) == 2
