@@ -57,9 +57,9 @@ def module(tmp_path, monkeypatch):
     )
     (folder / 'modules.builtin').write_text('kernel/fs/fuse/fuse.ko\n')
 
-    def module(name):
+    def module(name, **options):
         return requirements.KernelModule(
-            name, sysfs=str(tmp_path / 'sys'), modules=str(tmp_path / 'modules')
+            name, sysfs=str(tmp_path / 'sys'), modules=str(tmp_path / 'modules'), **options
         )
 
     module.root = tmp_path
@@ -82,6 +82,12 @@ def test_module_that_is_missing(module, name):
     reason = module(name).missing()
 
     assert f'kernel 6.1.0-test has no module {name}; boot a kernel' in reason
+
+
+def test_module_that_no_kernel_has(module):
+    reason = module('scini', package='the PowerFlex SDC package').missing()
+
+    assert 'no module scini; it comes with the PowerFlex SDC package' in reason
 
 
 def test_module_of_a_kernel_without_any(module, monkeypatch):
@@ -155,3 +161,9 @@ def test_multipath_is_asked_for_where_it_is_used(registry, monkeypatch):
 
 def test_local_needs_nothing(registry):
     assert registry.why_not('local') is None
+
+
+def test_iscsi_without_the_kernel_s_initiator_has_another_way(registry, monkeypatch):
+    monkeypatch.setattr(requirements, 'SEARCH_PATH', '/nonexistent')
+
+    assert registry.why_not('iscsi').endswith('; or set iscsi_client = qemu')

@@ -78,10 +78,10 @@ class KernelModule:
         for index in ('modules.dep', 'modules.builtin'):
             if self._is_listed(os.path.join(self.modules, release, index)):
                 return None
-        return (
-            f'kernel {release} has no module {self.name}; '
-            f'boot a kernel that has it, such as that of {self.package}'
-        )
+        lacks = f'kernel {release} has no module {self.name}'
+        if self.package.startswith('linux-image-'):
+            return f'{lacks}; boot a kernel that has it, such as that of {self.package}'
+        return f'{lacks}; it comes with {self.package}, built for one kernel at a time'
 
     def _is_listed(self, index: str) -> bool:
         try:

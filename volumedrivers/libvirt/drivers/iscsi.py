@@ -44,6 +44,11 @@ class KernelInitiator(BlockDeviceDriver):
             'enforce_multipath': self.conf.volume_enforce_multipath,
         }
 
+    def why_not(self) -> str | None:
+        """Name the way that needs nothing of this host, too."""
+        missing = super().why_not()
+        return None if missing is None else f'{missing}; or set iscsi_client = qemu'
+
 
 class IscsiVolumeDriver(ClientChoiceDriver):
     """Volumes of driver_volume_type iscsi; iscsi_client says whose initiator."""
