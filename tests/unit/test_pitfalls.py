@@ -163,6 +163,19 @@ def test_p3_nvme_controller_stays_when_the_device_is_gone(host, brick, context, 
     assert controllers == ['nvme1', 'nvme2']
 
 
+@pytest.mark.parametrize('service', ['', ',trsvcid=none', ',trsvcid=4420'])
+def test_p3_nvme_controller_on_fibre_channel(host, brick, context, controllers, service):
+    port = 'nn-0x{0}00:pn-0x{0}01'.format('20000090fa0a5e')
+    add_controller(host, 'nvme1', address=f'traddr={port}{service},host_traddr=nn-0x1:pn-0x2')
+    add_controller(host, 'nvme2', address=f'traddr={port[:-1]}2{service}')
+
+    NvmeofVolumeDriver(context).disconnect_volume(
+        info_of('nvmeof', portals=[[port, 'none', 'fc']]), 'guest'
+    )
+
+    assert controllers == ['nvme1']
+
+
 def test_p3_controllers_of_others_are_left_alone(host, brick, context, controllers):
     add_controller(host, 'nvme1', nvme1c1n1=True)
     add_controller(host, 'nvme2', nvme2n3=True)

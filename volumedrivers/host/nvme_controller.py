@@ -33,7 +33,8 @@ def idle_controllers(
     """Return the connected controllers of a subsystem that lead to no namespace.
 
     :param nqn: the subsystem's name
-    :param portals: (address, port) of those that may be returned
+    :param portals: (address, port) of those that may be returned; port ``0``
+        is any, for Fibre Channel, which has none
     """
     root = os.path.join(sysfs, 'class', 'nvme')
     return tuple(
@@ -41,11 +42,12 @@ def idle_controllers(
         for name in listdir(root)
         if _CONTROLLER.fullmatch(name)
         and read(root, name, 'subsysnqn') == nqn
-        and _portal(read(root, name, 'address') or '') in portals
+        and _leads_to(read(root, name, 'address') or '', portals)
         and not any(_NAMESPACE.fullmatch(entry) for entry in listdir(root, name))
     )
 
 
-def _portal(address: str) -> tuple[str, str]:
+def _leads_to(address: str, portals: Collection[tuple[str, str]]) -> bool:
     fields = dict(field.partition('=')[::2] for field in address.split(','))
-    return fields.get('traddr', '').lower(), fields.get('trsvcid', '').strip()
+    host, port = fields.get('traddr', '').lower(), fields.get('trsvcid', '').strip()
+    return (host, port) in portals or (host, '0') in portals
