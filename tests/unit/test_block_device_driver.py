@@ -508,3 +508,27 @@ def test_link_of_an_encrypted_volume_that_is_gone_is_removed(host, brick, make):
     driver.disconnect_volume(info, 'guest', volume=volume)
 
     assert brick.calls[-1][1]['device_path'] == brick.found['path']
+
+
+@pytest.mark.parametrize('raises', [None, brick_exception.VolumeDeviceNotFound(device='sdb')])
+@pytest.mark.parametrize(
+    ('driver_volume_type', 'link'),
+    [
+        ('iscsi', 'ip-10.0.2.15:3260-iscsi-iqn.2010-10.org.openstack:volume-1-lun-1'),
+        ('iser', 'ip-fd00::a:3260-iscsi-iqn.2010-10.org.openstack:volume-1-lun-2'),
+        ('fibre_channel', 'pci-0000:05:00.2-fc-0x50014380186b3f65-lun-1'),
+    ],
+)
+def test_without_a_record_what_is_left_is_found_by_its_way(
+    host, brick, make, driver_volume_type, link, raises
+):
+    host.device('sdb', links=[f'disk/by-path/{link}'])
+    brick.raises['disconnect'] = raises
+    brick.raises = {name: error for name, error in brick.raises.items() if error}
+    info = info_of(driver_volume_type)
+    driver = make(driver_volume_type)
+
+    with pytest.raises(exception.LeftoversFound, match='left sdb behind'):
+        driver.disconnect_volume(info, 'guest')
+    host.remove('sdb')
+    driver.disconnect_volume(info, 'guest')

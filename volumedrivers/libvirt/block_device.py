@@ -16,6 +16,7 @@ What differs between its drivers is which connector they ask and with which
 options; the rest, and what os-brick leaves undone, is here.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import os
 import platform
@@ -345,23 +346,35 @@ class BlockDeviceDriver(VolumeDriver):
     def _check_leftovers(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
     ) -> None:
-        recorded = _known_identity(volume)
-        if recorded is None or not self.REMOVES_DEVICE:
+        if not self.REMOVES_DEVICE:
             return
-        left = self._wait_until_gone(recorded, REMOVAL_TIME)
-        if any('/dm-' in name for name in left):
-            # With all paths down os-brick neither flushes nor removes the map.
-            self._flush_map(recorded)
-            left = self._wait_until_gone(recorded, REMOVAL_TIME)
+        recorded = _known_identity(volume)
+        if recorded is None:
+            left = self._wait_until_gone(lambda: self._devices_by_path(connection_info))
+        else:
+            left = self._wait_until_gone(lambda: self.context.devices.leftovers(recorded))
+            if any('/dm-' in name for name in left):
+                # With all paths down os-brick neither flushes nor removes the map.
+                self._flush_map(recorded)
+                left = self._wait_until_gone(lambda: self.context.devices.leftovers(recorded))
         if left:
             raise exception.LeftoversFound(
                 volume_id=connection_info.volume_id, leftovers=', '.join(left)
             )
 
-    def _wait_until_gone(self, identity: tuple[str, str], seconds: float) -> tuple[str, ...]:
-        deadline = time.monotonic() + seconds
+    def _devices_by_path(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Return what the ways that Cinder names lead to, for a volume without record."""
+        return tuple(
+            name
+            for way in asked_paths(connection_info.data, use_multipath=True)
+            if way.link is not None
+            for name in self.context.devices.by_path(way.link)
+        )
+
+    def _wait_until_gone(self, look: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        deadline = time.monotonic() + REMOVAL_TIME
         while True:
-            left = self.context.devices.leftovers(identity)
+            left = look()
             # A map without paths goes no other way than by our hand.
             waits = [name for name in left if '/dm-' not in name]
             if not waits or time.monotonic() >= deadline:
