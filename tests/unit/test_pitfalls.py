@@ -15,12 +15,16 @@
 One test a pitfall.  Where os-brick itself can be asked whether it still has
 the pitfall, it is: a test that fails after an upgrade says that a defence may
 go.
+
+Of two the tests are elsewhere: P10, a chain of errors that cannot be shown, in
+test_brick, and P13, that os-brick replaces time.sleep, in test_bootstrap.
 """
 
 import functools
 import pathlib
 import typing
 
+from os_brick import exception as brick_exception
 from oslo_config import cfg
 import pytest
 
@@ -303,6 +307,18 @@ def test_p5_map_needs_the_option_it_was_connected_with(
     assert [options['use_multipath'] for _, options in brick.made] == [True, True, True]
 
 
+def test_p6_rbd_device_is_found_by_the_name_of_its_image_alone(os_brick, monkeypatch):
+    """Why libvirt.kernel_rbd unmaps by number; test_kernel_rbd shows that it does."""
+    connector = os_brick.InitiatorConnector.factory('RBD', '', do_local_attach=True)
+    others = '[{"id": "0", "pool": "backups", "name": "volume-1", "device": "/dev/rbd0"}]'
+    monkeypatch.setattr(connector, '_execute', lambda *command, **options: (others, ''))
+    monkeypatch.setattr(connector, '_get_rbd_args', lambda *arguments: [])
+
+    found = connector._find_root_device({'name': 'volumes/volume-1'}, None)
+
+    assert found == '/dev/rbd0', 'it looks at the pool now; os-brick may unmap'
+
+
 def test_p7_nvme_connector_does_not_read_the_number_of_attempts(os_brick, context):
     set_option(context, num_nvme_discover_tries=99)
     driver = NvmeofVolumeDriver(context)
@@ -406,6 +422,52 @@ def test_p11_name_of_a_device_that_is_gone_is_still_that_of_its_volume(host, bri
     assert brick.calls[-1][1]['device_path'] == link
 
 
+def test_p12_session_is_opened_again_after_a_reboot(os_brick):
+    """A removal that finds no device has to end the session all the same.
+
+    os-brick makes the login automatic, so after a reboot the host is logged in
+    to targets whose volumes were not connected again.  So removal asks os-brick
+    also where the recorded device is gone.
+    """
+    source = pathlib.Path(_source(os_brick.InitiatorConnector.factory('ISCSI', '').__class__))
+    assert '"node.startup",\n                                  "automatic"' in source.read_text()
+
+
+def test_p12_volume_whose_device_is_gone_is_removed_by_os_brick(host, brick, context):
+    volume = connected('iscsi', str(host.dev / f'disk/by-id/wwn-0x{NAA}'))
+
+    IscsiVolumeDriver(context).disconnect_volume(info_of('iscsi'), 'guest', volume=volume)
+
+    assert [call[0] for call in brick.calls] == ['disconnect']
+
+
+@pytest.mark.parametrize('wwn', ['50014380186b3f6', '$(reboot)', '50014380186b3f65" /etc; "'])
+@pytest.mark.parametrize('key', ['target_wwn', 'target_wwns', 'initiator_target_map'])
+def test_p14_wwn_goes_into_a_shell_command(brick, key, wwn):
+    value = {'21000024ff34c92d': [wwn]} if key == 'initiator_target_map' else [wwn]
+
+    with pytest.raises(exception.InvalidConnectionInfo, match=key):
+        info_of('fibre_channel', **{key: value})
+
+    assert brick.made == []
+
+
+def test_p15_nobody_says_what_is_connected(host, brick, context):
+    """Each call may be made again, and a second removal finds nothing to do."""
+    brick.found['path'] = host.device(
+        'sdb', links=[f'disk/by-id/wwn-0x{NAA}'], device__wwid=f'naa.{NAA}'
+    )
+    driver = IscsiVolumeDriver(context)
+    first = driver.connect_volume(info_of('iscsi'), 'guest')
+    second = driver.connect_volume(info_of('iscsi'), 'guest')
+    assert (first.path, first.identity) == (second.path, second.identity)
+
+    host.remove('sdb')
+    driver.disconnect_volume(info_of('iscsi'), 'guest', volume=first)
+    brick.raises['disconnect'] = brick_exception.VolumeDeviceNotFound(device='sdb')
+    driver.disconnect_volume(info_of('iscsi'), 'guest', volume=first)
+
+
 def test_p16_missing_path_is_silent(host, brick, context):
     way = f'disk/by-path/ip-10.0.2.15:3260-iscsi-{IQN}-lun-1'
     host.device('sdb', device__state='running', links=[way])
@@ -425,3 +487,16 @@ def test_p16_missing_path_is_silent(host, brick, context):
     assert [(path.name, path.reason) for path in volume.paths.failed] == [
         (f'[fd00::a]:3260 {IQN}', 'no device appeared')
     ]
+
+
+@pytest.mark.parametrize('force', [True, False])
+def test_p17_device_that_stays_is_the_next_tenant_s(host, brick, context, multipathd, force):
+    """A LUN that is mapped to another volume later would be read through it."""
+    link = f'disk/by-id/wwn-0x{NAA}'
+    host.device('sdb', links=[link], device__wwid=f'naa.{NAA}')
+    volume = connected('iscsi', str(host.dev / link))
+
+    with pytest.raises(exception.LeftoversFound, match='sdb'):
+        IscsiVolumeDriver(context).disconnect_volume(
+            info_of('iscsi'), 'guest', volume=volume, force=force
+        )
