@@ -18,7 +18,6 @@ its own from ``to_connector``.
 """
 
 from collections.abc import Mapping
-import copy
 import dataclasses
 import logging
 import re
@@ -30,6 +29,7 @@ from volumedrivers import exception
 from volumedrivers.connection_schema import SCHEMAS
 from volumedrivers.connection_values import Keys
 from volumedrivers.protocol_data import Chap
+from volumedrivers.protocol_data import Concealed
 from volumedrivers.protocol_data import FibreChannelData
 from volumedrivers.protocol_data import FrozenMapping
 from volumedrivers.protocol_data import HuaweiSdsData
@@ -169,11 +169,11 @@ class ConnectionInfo:
     def to_connector(self) -> dict[str, object]:
         """Return a new copy of ``data`` for os-brick.
 
-        Secrets revealed, everything as Cinder sent it, but for spellings
-        that os-brick would not recognise later: portals and WWNs.  The
-        receiver may change it.
+        Secrets revealed, though not in a repr; everything as Cinder sent it,
+        but for spellings that os-brick would not recognise later: portals
+        and WWNs.  The receiver may change it.
         """
-        data: dict[str, object] = copy.deepcopy(self._raw.open()['data'])
+        data: dict[str, typing.Any] = connection_tree.for_connector(self._raw.open()['data'])
         if isinstance(self.data, IscsiData):
             # iscsiadm lists sessions in this form, and os-brick's disconnect
             # compares it letter by letter.
@@ -185,6 +185,8 @@ class ConnectionInfo:
         elif isinstance(self.data, FibreChannelData):
             # os-brick makes the names of devices from them.
             _respell(data, ('target_wwn', 'target_wwns'), _plain_wwn)
+        elif isinstance(self.data, ShareData) and self.data.password is not None:
+            data['export'] = Concealed(data['export'])
         return data
 
     def to_dict(self) -> dict[str, object]:

@@ -26,6 +26,7 @@ from volumedrivers import mount_options
 from volumedrivers.connection_values import Unfit
 from volumedrivers.connection_values import describe
 from volumedrivers.connection_values import shorten
+from volumedrivers.protocol_data import Concealed
 from volumedrivers.protocol_data import FrozenMapping
 from volumedrivers.protocol_data import Secret
 from volumedrivers.secret_names import is_secret_name
@@ -92,6 +93,18 @@ def shown(value: object, name: str = '', *, conceal: bool = False) -> typing.Any
         return '***'
     if isinstance(value, str) and _secrets_in(value, name):
         return mask_urls(mount_options.mask(value) if name in _OPTION_KEYS else value)
+    return value
+
+
+def for_connector(value: object, name: str = '', *, conceal: bool = False) -> typing.Any:
+    """Return a copy that is equal, in which no repr of a string shows a secret."""
+    conceal = conceal or is_secret_name(name)
+    if isinstance(value, Mapping):
+        return {key: for_connector(item, key, conceal=conceal) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(for_connector(item, name, conceal=conceal) for item in value)
+    if isinstance(value, str) and (conceal or _secrets_in(value, name)):
+        return Concealed(value)
     return value
 
 

@@ -54,6 +54,18 @@ class Secret:
         return bool(self._value)
 
 
+class Concealed(str):
+    """A string with a secret in it, as os-brick wants it; a repr does not show it.
+
+    os-brick logs what it is called with, and masks but a few names.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 class FrozenMapping(Mapping[str, T_co]):
     """A mapping that nobody can change; unlike mappingproxy it can be copied."""
 

@@ -22,6 +22,7 @@ import pytest
 
 from volumedrivers import exception
 from volumedrivers.conf import opts
+from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import bootstrap
 from volumedrivers.host import brick_errors
 from volumedrivers.host.brick import Brick
@@ -273,6 +274,49 @@ def test_no_secret_in_message_cause_or_traceback(brick, connector, caplog, verb,
     assert 'iscsiadm ended with 7: bad ***' in str(caught.value)
     # The command's arguments and its output are not quoted at all.
     assert 'node.session' not in str(caught.value)
+
+
+def test_no_secret_in_what_os_brick_logs(brick, connector, caplog):
+    logger = logging.getLogger('os_brick.initiator.connectors.iscsi')
+    caplog.set_level(logging.DEBUG)
+
+    def call(properties, **kwargs):
+        logger.debug('Connection properties %s', dict(properties))
+        logger.info('of %(other)s', {'other': properties['dhchap_key']})
+        try:
+            raise ValueError(properties['auth_password'])
+        except ValueError:
+            logger.exception('failed')
+        return {'path': '/dev/sda'}
+
+    connector.call = call
+    brick.connect('iscsi', 'v', PROPERTIES | {'dhchap_key': 'battery staple', 'note': None})
+    assert len(caplog.records) == 3
+    assert 'Connection properties' in caplog.text
+    assert 'ValueError: ***' in caplog.text
+    assert SECRET not in caplog.text
+    assert 'battery' not in caplog.text
+    logger.info('of another call: %s', SECRET)
+    assert SECRET in caplog.text
+
+
+def test_an_export_with_a_password_is_hidden_as_well(connector, conf, caplog):
+    caplog.set_level(logging.DEBUG)
+    info = ConnectionInfo.parse(
+        {
+            'driver_volume_type': 'vzstorage',
+            'data': {'export': 'mds:/cluster:battery-staple', 'name': 'f'},
+        }
+    )
+    properties = info.to_connector() | {'targets': []}
+    connector.raises = ValueError(f'bad {properties["export"]}', properties)
+    with pytest.raises(exception.ConnectFailed) as caught:
+        Brick('VZSTORAGE', conf).connect('vzstorage', 'v', properties)
+    shown = ''.join(
+        traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    )
+    assert 'battery' not in shown + caplog.text
+    assert connector.calls[0][0]['export'] == 'mds:/cluster:battery-staple'
 
 
 @pytest.mark.parametrize(

@@ -637,6 +637,15 @@ def test_exports_without_a_password():
     assert parse('quobyte', export='quobyte://h:7861/a@b').data.export == 'quobyte://h:7861/a@b'
 
 
+@pytest.mark.parametrize('kind', sorted(SECRETS))
+def test_what_os_brick_is_given_shows_no_secret_in_a_repr(kind):
+    properties = parse(kind, vendor={'token': ['vendorsecret-99']}).to_connector()
+    for shown in (repr(properties), repr(copy.deepcopy(properties)), f'{properties}'):
+        assert 'secret-99' not in shown
+    assert properties['vendor']['token'] == ['vendorsecret-99']
+    assert json.loads(json.dumps(properties))['vendor'] == {'token': ['vendorsecret-99']}
+
+
 def test_what_is_not_secret_is_shown():
     info = parse('rbd', has_password=True, token=None)
     assert info.to_dict()['data']['secret_type'] == 'ceph'

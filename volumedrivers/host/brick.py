@@ -15,7 +15,8 @@
 os-brick keeps state on its connectors, changes the dictionaries it is given
 and raises a zoo of exceptions; here each call gets a new connector and a copy,
 and what it raises becomes an exception of this package with the raw one as its
-cause, from which the secrets of the connection were taken out (brick_errors).
+cause, from which the secrets of the connection were taken out (brick_errors);
+so they are of what os-brick logs (brick_logs).
 """
 
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from oslo_config import cfg
 from volumedrivers import exception
 from volumedrivers.host import bootstrap
 from volumedrivers.host import brick_errors
+from volumedrivers.host import brick_logs
 
 LOG = logging.getLogger(__name__)
 
@@ -64,7 +66,8 @@ class Brick:
         call = self._call(driver_volume_type, volume_id, properties)
         connector = self._connector(call)
         try:
-            found = connector.connect_volume(_own(properties))
+            with brick_logs.without(call.secrets):
+                found = connector.connect_volume(_own(properties))
         except Exception as error:
             brick_errors.scrub(error, call.secrets)
             raise brick_errors.of_connect(error, call) from error
@@ -96,11 +99,12 @@ class Brick:
         call = self._call(driver_volume_type, volume_id, properties, device_info)
         connector = self._connector(call)
         try:
-            connector.disconnect_volume(
-                _own(properties),
-                None if device_info is None else _own(device_info),
-                force=force,
-            )
+            with brick_logs.without(call.secrets):
+                connector.disconnect_volume(
+                    _own(properties),
+                    None if device_info is None else _own(device_info),
+                    force=force,
+                )
         except Exception as error:
             brick_errors.scrub(error, call.secrets)
             ours = brick_errors.of_disconnect(error, call, force=force)
@@ -124,7 +128,8 @@ class Brick:
         call = self._call(driver_volume_type, volume_id, properties)
         connector = self._connector(call)
         try:
-            size = connector.extend_volume(_own(properties))
+            with brick_logs.without(call.secrets):
+                size = connector.extend_volume(_own(properties))
         except Exception as error:
             brick_errors.scrub(error, call.secrets)
             raise brick_errors.of_extend(error, call) from error

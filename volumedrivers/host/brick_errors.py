@@ -29,6 +29,7 @@ import re
 import typing
 
 from volumedrivers import exception
+from volumedrivers.protocol_data import Concealed
 from volumedrivers.secret_names import is_secret_name
 
 _HIDDEN = '***'
@@ -57,25 +58,30 @@ class Call(typing.NamedTuple):
 
 
 def secrets_of(value: object, *, conceal: bool = False) -> Iterator[str]:
-    """Return the secret values in connection properties, by their names."""
+    """Return the secret values in connection properties, marked as such or by name."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from secrets_of(item, conceal=conceal or is_secret_name(str(key)))
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from secrets_of(item, conceal=conceal)
-    elif conceal and isinstance(value, (str, bytes)) and value:
-        yield value.decode(errors='replace') if isinstance(value, bytes) else value
+    elif value and (isinstance(value, Concealed) or (conceal and isinstance(value, (str, bytes)))):
+        yield Concealed(value.decode(errors='replace') if isinstance(value, bytes) else value)
 
 
 def hide(text: str, secrets: typing.Iterable[str]) -> str:
     """Return a text without any of these values, and what looks like one."""
     from oslo_utils import strutils  # noqa: PLC0415 - not for the registry
 
+    return str(strutils.mask_password(replace(text, secrets)))
+
+
+def replace(text: str, secrets: typing.Iterable[str]) -> str:
+    """Return a text without any of these values."""
     # The longest first: a secret may be the beginning of another.
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
-    return str(strutils.mask_password(text))
+    return text
 
 
 def scrub(error: BaseException, secrets: typing.Sequence[str], *, depth: int = _DEPTH) -> None:
@@ -92,7 +98,16 @@ def scrub(error: BaseException, secrets: typing.Sequence[str], *, depth: int = _
             return {key: clean(item) for key, item in value.items()}
         return value
 
-    for name in ('cmd', 'stdout', 'stderr', 'description', 'msg', 'message', 'kwargs'):
+    for name in (
+        'cmd',
+        'stdout',
+        'stderr',
+        'description',
+        'msg',
+        'message',
+        'kwargs',
+        '__notes__',
+    ):
         if name in vars(error):
             setattr(error, name, clean(getattr(error, name)))
     error.args = tuple(clean(argument) for argument in error.args)
