@@ -676,7 +676,7 @@ def test_the_watch_hears_everything(host, tmp_path):
         (tmp_path / 'a' / 'b').write_text('x')
         os.system('true')
         with contextlib.suppress(exception.VolumeDriversError, AttributeError):
-            connect(host, sample('iscsi'))
+            connect(host, sample('fibre_channel'))
         with contextlib.suppress(exception.PrivilegedCallRefused):
             mount.make_mount_point('/nowhere')
     heard = {event[0] for event in WATCH.events}

@@ -22,6 +22,7 @@ from tests.unit.connection_infos import VOLUME_ID
 from tests.unit.connection_infos import sample
 from tests.unit.fake_brick import FakeBrick
 from tests.unit.made_up_host import MadeUpHost
+from tests.unit.network_fakes import FakeProbe
 from volumedrivers import exception
 from volumedrivers.conf import opts
 from volumedrivers.connection_info import ConnectionInfo
@@ -71,10 +72,15 @@ def conf(tmp_path):
 
 
 @pytest.fixture
-def make(host, conf, brick, monkeypatch):
+def probe():
+    return FakeProbe()
+
+
+@pytest.fixture
+def make(host, conf, brick, probe, monkeypatch):
     monkeypatch.setattr(block_device, 'REMOVAL_TIME', 0.2)
     devices = BlockDevices(sysfs=str(host.sysfs), dev=str(host.dev), udev=str(host.udev))
-    context = DriverContext(conf=conf, devices=devices, shares=None, endpoints=None)
+    context = DriverContext(conf=conf, devices=devices, shares=None, endpoints=probe)
     registry = Registry(context)
 
     def make(driver_volume_type='iscsi', **options):
@@ -387,6 +393,134 @@ def test_path_that_never_appeared_is_named(host, brick, make):
     assert volume.paths == PathReport(
         asked=2, found=1, failed=(FailedPath('50014380186b3f67', 'no device appeared'),)
     )
+
+
+def ways_of_iscsi(host, *names):
+    way = 'disk/by-path/ip-{}:3260-iscsi-iqn.2010-10.org.openstack:volume-1-lun-1'
+    for name, address in zip(names, ('10.0.2.15', 'fd00::a'), strict=False):
+        host.device(name, device__state='running', links=[way.format(address)])
+
+
+def two_portals(**more):
+    iqn = 'iqn.2010-10.org.openstack:volume-1'
+    portals = ['10.0.2.15:3260', '[FD00::A]:3260']
+    return info_of(
+        'iscsi', target_portals=portals, target_iqns=[iqn, iqn], target_luns=[1, 1], **more
+    )
+
+
+def test_portal_that_does_not_answer_is_left_to_itself(host, brick, probe, make):
+    ways_of_iscsi(host, 'sdb')
+    path = host.device(
+        'dm-0',
+        dm__uuid=f'mpath-{WWID}',
+        slaves=['sdb'],
+        links=[f'disk/by-id/dm-uuid-mpath-{WWID}'],
+    )
+    brick.found = {'type': 'block', 'path': path}
+    probe.dead['[fd00::a]:3260'] = 'no answer within 5 s'
+    driver = make('iscsi', volume_use_multipath=True, endpoint_timeout=5.0)
+    info = two_portals()
+
+    volume = driver.connect_volume(info, 'guest')
+    host.remove('dm-0')
+    host.remove('sdb')
+    driver.disconnect_volume(info, 'guest')
+
+    assert probe.asked == [('iscsi', ['10.0.2.15:3260', '[fd00::a]:3260'])]
+    assert probe.timeouts == [5.0]
+    (_, told), (_, removed, *_) = brick.calls
+    assert [len(told[f'target_{name}']) for name in ('portals', 'iqns', 'luns')] == [1, 1, 1]
+    assert told['target_portals'] == ['10.0.2.15:3260']
+    # A session from a better time is removed, too.
+    assert len(removed['target_portals']) == 2
+    (missing,) = volume.paths.failed
+    assert missing.name.startswith('[fd00::a]:3260 ')
+    assert missing.reason == 'no answer within 5 s'
+    assert (volume.paths.asked, volume.paths.found) == (2, 1)
+
+
+@pytest.mark.parametrize('driver_volume_type', ['iscsi', 'nvme'])
+def test_os_brick_is_not_asked_when_no_portal_answers(brick, probe, make, driver_volume_type):
+    info = info_of(driver_volume_type)
+    probe.dead = dict.fromkeys(
+        ('10.0.2.15:3260', '[fd00::a]:3260', '10.0.2.16:4420', '10.0.2.17:4420'), 'refused'
+    )
+
+    with pytest.raises(exception.EndpointUnreachable):
+        make(driver_volume_type).connect_volume(info, 'guest')
+
+    assert brick.calls == []
+
+
+def test_portals_of_an_offload_card_cannot_be_asked(host, brick, probe, make):
+    add_disk(host, brick)
+
+    make('iscsi', iscsi_iface='be2iscsi.c4').connect_volume(info_of('iscsi'), 'guest')
+
+    assert probe.asked == []
+
+
+def test_nvme_portal_that_does_not_answer_is_left_to_itself(host, brick, probe, make):
+    path = host.device('nvme0n1', wwid=f'uuid.{UUID}', links=[f'disk/by-id/nvme-uuid.{UUID}'])
+    brick.found = {'type': 'block', 'path': path}
+    probe.dead['10.0.0.2:4420'] = 'refused'
+    portals = [['10.0.0.1', 4420, 'tcp'], ['10.0.0.2', 4420, 'tcp']]
+    driver = make('nvmeof', volume_use_multipath=True)
+
+    volume = driver.connect_volume(info_of('nvmeof', portals=portals, vol_uuid=UUID), 'guest')
+
+    assert brick.calls[0][1]['portals'] == portals[:1]
+    assert volume.paths == PathReport(2, 1, (FailedPath('10.0.0.2:4420', 'refused'),))
+
+
+@pytest.mark.parametrize('portals', [[['10.0.0.1', 4420, 'tcp'], ['10.0.0.2', 4420, 'rdma']]])
+def test_nvme_portals_of_other_networks_cannot_be_asked(host, brick, probe, make, portals):
+    add_disk(host, brick)
+
+    make('nvmeof').connect_volume(info_of('nvmeof', portals=portals), 'guest')
+
+    assert probe.asked == []
+    assert brick.calls[0][1]['portals'] == portals
+
+
+def test_paths_that_are_about_to_come_are_waited_for(host, brick, make, conf, monkeypatch):
+    ways_of_iscsi(host, 'sdb', 'sdc')
+    path = host.device(
+        'dm-0',
+        dm__uuid=f'mpath-{WWID}',
+        slaves=['sdb'],
+        links=[f'disk/by-id/dm-uuid-mpath-{WWID}'],
+    )
+    brick.found = {'type': 'block', 'path': path}
+    waited = []
+
+    def multipathd(seconds):
+        waited.append(seconds)
+        (host.sysfs / 'block/dm-0/slaves/sdc').mkdir()
+
+    driver = make('iscsi', volume_use_multipath=True, device_name_timeout=60)
+    monkeypatch.setattr(block_device.time, 'sleep', multipathd)
+
+    volume = driver.connect_volume(two_portals(), 'guest')
+
+    assert len(waited) == 1
+    assert volume.paths == PathReport(2, 2)
+
+
+def test_path_that_multipathd_does_not_take_is_named(host, brick, make):
+    ways_of_iscsi(host, 'sdb', 'sdc')
+    path = host.device(
+        'dm-0',
+        dm__uuid=f'mpath-{WWID}',
+        slaves=['sdb'],
+        links=[f'disk/by-id/dm-uuid-mpath-{WWID}'],
+    )
+    brick.found = {'type': 'block', 'path': path}
+
+    volume = make('iscsi', volume_use_multipath=True).connect_volume(two_portals(), 'guest')
+
+    assert [way.reason for way in volume.paths.failed] == ['sdc is not in the multipath map']
 
 
 def test_one_path_is_enough_without_multipath(host, brick, make):

@@ -120,6 +120,25 @@ def test_iscsi_login_request_is_what_the_rfc_says():
     assert request[14:16] == b'\0\0'  # a new session
 
 
+@pytest.mark.parametrize(
+    ('answer', 'answers'),
+    [
+        (bytes((1, 0, 128, 0, 128, 0, 0, 0)) + bytes(120), True),
+        # C2HTermReq: it does not like what it was told
+        (bytes((3, 0, 24, 0, 24, 0, 0, 0)) + bytes(16), False),
+    ],
+)
+def test_nvme_controller_initializes_the_connection(answer, answers):
+    with listener(answer, reads=128) as (where, seen):
+        if answers:
+            assert check('nvme', where).failed == ()
+        else:
+            with pytest.raises(exception.EndpointUnreachable, match='not as an NVMe/TCP'):
+                check('nvme', where)
+    # ICReq: type 0, header and PDU of 128 bytes, format version 0
+    assert seen[0] == bytes((0, 0, 128, 0, 128, 0, 0, 0)) + bytes(120)
+
+
 def test_gluster_rpc_reply_is_an_answer():
     def reply(call):
         mark, xid, kind, version = struct.unpack('>4I', call[:16])
@@ -288,5 +307,5 @@ def test_no_endpoint_at_all():
 
 
 def test_unknown_protocol():
-    with pytest.raises(exception.InvalidOption, match='gluster or iscsi or nbd or rbd'):
+    with pytest.raises(exception.InvalidOption, match='gluster or iscsi or nbd or nvme or rbd'):
         check('sheepdog', ('127.0.0.1', 7000))

@@ -34,6 +34,7 @@ from tests.unit.connection_infos import VOLUME_ID
 from tests.unit.connection_infos import sample
 from tests.unit.fake_brick import FakeBrick
 from tests.unit.made_up_host import MadeUpHost
+from tests.unit.network_fakes import FakeProbe
 from volumedrivers import exception
 from volumedrivers.conf import opts
 from volumedrivers.connection_info import ConnectionInfo
@@ -81,7 +82,7 @@ def context(tmp_path, host):
     conf([], project='volumedrivers', default_config_files=[])
     conf.set_override('device_name_timeout', 0, group='volumedrivers')
     devices = BlockDevices(sysfs=str(host.sysfs), dev=str(host.dev), udev=str(host.udev))
-    return DriverContext(conf=conf, devices=devices, shares=None, endpoints=None)
+    return DriverContext(conf=conf, devices=devices, shares=None, endpoints=FakeProbe())
 
 
 def set_option(context, **options):

@@ -67,10 +67,12 @@ grant access by it, so it has to be the one that Cinder was told.
         default=5.0,
         min=0.1,
         help=prose("""
-Seconds within which a storage endpoint (a Ceph monitor, an iSCSI portal, a
-GlusterFS or NBD server) must answer before a guest is given a disk on it.
-While QEMU opens a network disk the whole guest stands still, without a limit;
-so an endpoint that is silent is found out first.  All endpoints of a volume
+Seconds within which a storage endpoint (a Ceph monitor, an iSCSI or NVMe/TCP
+portal, a GlusterFS or NBD server) must answer before it is used.  While QEMU
+opens a network disk the whole guest stands still, without a limit; and while
+os-brick logs in to a portal that is down, for minutes, no other volume of this
+host is connected or removed.  So an endpoint that is silent is found out
+first; a volume is connected over those that answer.  All endpoints of a volume
 are asked at the same time.
 """),
     ),

@@ -89,6 +89,10 @@ class BlockDevices:
                 return link
             time.sleep(_POLL)
 
+    def is_changing(self) -> bool:
+        """Tell whether udev is at work on some device of this host."""
+        return self._udev_runs() and self._udev_is_busy()
+
     def kernel_path(self, path: str) -> str | None:
         """Return what the kernel calls the device now; None: it is not there."""
         try:

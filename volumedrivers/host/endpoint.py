@@ -26,6 +26,9 @@ iscsi
     one that refuses (RFC 7143, 11.12 and 11.13).
 nbd
     The server speaks first: ``NBDMAGIC`` (the NBD project's doc/proto.md).
+nvme
+    An ICReq PDU, which opens an NVMe/TCP connection (NVM Express TCP Transport
+    Specification, 3.6.2.2); an ICResp PDU has to follow.
 gluster
     An RPC call (RFC 5531, with record marking) of the program that lists the
     server's programs; any RPC reply will do.
@@ -106,6 +109,11 @@ def _is_iscsi_login(answer: bytes, sent: bytes) -> bool:
     return answer[0] & 0x3F == 0x23 and answer[16:20] == sent[16:20]
 
 
+def _nvme_initialize(_: str) -> bytes:
+    # Type 0, no flags, header and PDU of 128 bytes, then version 0 and defaults.
+    return struct.pack('<4BI', 0, 0, 128, 0, 128) + bytes(120)
+
+
 def _gluster_dump(_: str) -> bytes:
     """Build an RPC call: GLUSTER_DUMP, version 1, procedure 1, no credentials."""
     call = struct.pack('>10I', secrets.randbits(32), 0, 2, 123451501, 1, 1, 0, 0, 0, 0)
@@ -124,6 +132,12 @@ HANDSHAKES: dict[str, Handshake] = {
         'a Ceph monitor', _nothing, 8, lambda answer, _: answer in (b'ceph v2\n', b'ceph v02')
     ),
     'iscsi': Handshake('an iSCSI target', _iscsi_login, 48, _is_iscsi_login),
+    'nvme': Handshake(
+        'an NVMe/TCP controller',
+        _nvme_initialize,
+        8,
+        lambda answer, _: answer == struct.pack('<4BI', 1, 0, 128, 0, 128),
+    ),
     'nbd': Handshake('an NBD server', _nothing, 8, lambda answer, _: answer == b'NBDMAGIC'),
     'gluster': Handshake('a GlusterFS server', _gluster_dump, 12, _is_rpc_reply),
 }
@@ -146,7 +160,7 @@ class Probe:
     ) -> ProbeResult:
         """Probe all endpoints at once.
 
-        :param protocol: rbd, iscsi, gluster or nbd: decides what is said
+        :param protocol: rbd, iscsi, nvme, gluster or nbd: decides what is said
         :param endpoints: (host name or address, port) of each
         :param timeout: seconds for all of them together, names and all
         :param initiator_name: who asks an iSCSI target

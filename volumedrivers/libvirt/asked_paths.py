@@ -12,6 +12,8 @@
 
 """How many ways to a volume were asked for, and which of them are there."""
 
+from collections.abc import Mapping
+import types
 import typing
 
 from volumedrivers.connection_info import FibreChannelData
@@ -23,17 +25,21 @@ from volumedrivers.host.block_device import BlockDevices
 from volumedrivers.libvirt.connected_volume import FailedPath
 from volumedrivers.libvirt.connected_volume import PathReport
 
+_NO_REASONS: Mapping[str | None, str] = types.MappingProxyType({})
+
 
 class AskedPath(typing.NamedTuple):
     """One way to a volume.
 
     :ivar name: what a person knows it by
+    :ivar portal: ``host:port`` as endpoints are written; None for Fibre Channel
     :ivar link: how udev's name of it under /dev/disk/by-path ends; None where
         udev gives none
     """
 
     name: str
     link: str | None = None
+    portal: str | None = None
 
 
 def asked_paths(data: ProtocolData, *, use_multipath: bool) -> tuple[AskedPath, ...]:
@@ -47,6 +53,7 @@ def asked_paths(data: ProtocolData, *, use_multipath: bool) -> tuple[AskedPath, 
                 f'{target.portal} {target.iqn}',
                 f'ip-{target.portal.host}:{target.portal.port}'
                 f'-iscsi-{target.iqn}-lun-{_lun(target.lun)}',
+                str(target.portal),
             )
             for target in data.targets
         )
@@ -57,17 +64,25 @@ def asked_paths(data: ProtocolData, *, use_multipath: bool) -> tuple[AskedPath, 
         )
     if isinstance(data, NvmeData):
         return tuple(
-            AskedPath(str(way.portal)) for target in data.targets for way in target.portals
+            AskedPath(str(way.portal), portal=str(way.portal))
+            for target in data.targets
+            for way in target.portals
         )
     if isinstance(data, LightOSData):
-        return tuple(AskedPath(str(way.portal)) for way in data.portals)
+        return tuple(AskedPath(str(way.portal), portal=str(way.portal)) for way in data.portals)
     return ()
 
 
-def report(devices: BlockDevices, path: str, asked: tuple[AskedPath, ...]) -> PathReport:
+def report(
+    devices: BlockDevices,
+    path: str,
+    asked: tuple[AskedPath, ...],
+    dead: Mapping[str | None, str] = _NO_REASONS,
+) -> PathReport:
     """Compare what was asked for with what the kernel has.
 
     :param asked: nothing: one path is enough
+    :param dead: portals that were not even tried, and why
     :raises VolumeNotConnected: there is no such device
     """
     there = devices.paths(path)
@@ -80,19 +95,46 @@ def report(devices: BlockDevices, path: str, asked: tuple[AskedPath, ...]) -> Pa
             failed=tuple(failed),
         )
     found = len(there.names) - len(broken)
-    if all(way.link is not None for way in asked):
-        links = {way: devices.by_path(way.link) for way in asked if way.link is not None}
-        if any(links.values()):
-            missing = [way for way, names in links.items() if not set(names) & set(there.names)]
-            failed += [FailedPath(way.name, 'no device appeared') for way in missing]
-            found = len(
-                [
-                    way
-                    for way, names in links.items()
-                    if (set(names) & set(there.names)) - set(broken)
-                ]
-            )
+    links = _links(devices, asked)
+    if any(links.values()):
+        found = 0
+        for way, names in links.items():
+            if set(names) & set(there.names) - set(broken):
+                found += 1
+            elif not set(names) & set(there.names):
+                failed.append(FailedPath(way.name, _why_missing(way, names, dead)))
+    else:
+        failed += [FailedPath(way.name, dead[way.portal]) for way in asked if way.portal in dead]
     return PathReport(asked=len(asked), found=min(found, len(asked)), failed=tuple(failed))
+
+
+def is_growing(devices: BlockDevices, path: str, asked: tuple[AskedPath, ...]) -> bool:
+    """Tell whether more of the ways may be in use in a moment.
+
+    os-brick returns as soon as a multipath map has one path; multipathd adds
+    the others when udev is done with them.
+
+    :raises VolumeNotConnected: there is no such device
+    """
+    there = set(devices.paths(path).names)
+    return devices.is_changing() or any(
+        names and not set(names) & there for names in _links(devices, asked).values()
+    )
+
+
+def _links(
+    devices: BlockDevices, asked: tuple[AskedPath, ...]
+) -> dict[AskedPath, tuple[str, ...]]:
+    """Return the devices of each way, if udev names the devices of all of them."""
+    if any(way.link is None for way in asked):
+        return {}
+    return {way: devices.by_path(way.link) for way in asked if way.link is not None}
+
+
+def _why_missing(way: AskedPath, names: tuple[str, ...], dead: Mapping[str | None, str]) -> str:
+    if way.portal in dead:
+        return dead[way.portal]
+    return f'{names[0]} is not in the multipath map' if names else 'no device appeared'
 
 
 def _lun(lun: int) -> str:

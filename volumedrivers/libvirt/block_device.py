@@ -29,10 +29,13 @@ from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.host.brick import Brick
+from volumedrivers.libvirt.asked_paths import AskedPath
 from volumedrivers.libvirt.asked_paths import asked_paths
+from volumedrivers.libvirt.asked_paths import is_growing
 from volumedrivers.libvirt.asked_paths import report
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.connected_volume import PathReport
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
@@ -109,6 +112,25 @@ class BlockDeviceDriver(VolumeDriver):
         """Return what Cinder says the volume is; None: it does not say."""
         return None
 
+    def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
+        """Ask the portals whether they answer; return those that do not, and why.
+
+        While os-brick waits for a portal that is down, minutes, it holds the
+        lock that all volumes of this host share.
+
+        :returns: reasons by ``host:port``
+        :raises EndpointUnreachable: none answers
+        """
+        return {}
+
+    def leave_out(
+        self,
+        connection_info: ConnectionInfo,
+        properties: dict[str, typing.Any],
+        dead: Mapping[str | None, str],
+    ) -> None:
+        """Take dead portals out of what os-brick is told to connect."""
+
     def clean_up(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None, *, force: bool
     ) -> None:
@@ -121,6 +143,14 @@ class BlockDeviceDriver(VolumeDriver):
         if self.connector_options().get('enforce_multipath'):
             # As an option of the connector os-brick ignores it.
             properties['enforce_multipath'] = True
+        dead = self.dead_portals(connection_info)
+        if dead:
+            LOG.warning(
+                'Volume %s is connected without %s',
+                connection_info.volume_id,
+                ', '.join(f'{portal} ({reason})' for portal, reason in dead.items()),
+            )
+            self.leave_out(connection_info, properties, dead)
         try:
             device_info = self._brick().connect(
                 connection_info.driver_volume_type, connection_info.volume_id, properties
@@ -132,7 +162,7 @@ class BlockDeviceDriver(VolumeDriver):
                 self._undo(connection_info, {})
             raise
         try:
-            return self._describe(connection_info, device_info, started)
+            return self._describe(connection_info, device_info, started, dead)
         except BaseException:
             self._undo(connection_info, device_info)
             raise
@@ -208,6 +238,7 @@ class BlockDeviceDriver(VolumeDriver):
         connection_info: ConnectionInfo,
         device_info: Mapping[str, typing.Any],
         started: float,
+        dead: Mapping[str | None, str],
     ) -> ConnectedVolume:
         found = device_info.get('path')
         if isinstance(found, bytes):
@@ -236,10 +267,10 @@ class BlockDeviceDriver(VolumeDriver):
                 path=path,
                 identity=self._identify(connection_info, path),
                 multipath_id=multipath_id,
-                paths=report(
-                    self.context.devices,
+                paths=self._paths(
                     path,
                     asked_paths(connection_info.data, use_multipath=bool(use_multipath)),
+                    dead,
                 ),
                 seconds=time.monotonic() - started,
                 use_multipath=use_multipath,
@@ -250,6 +281,22 @@ class BlockDeviceDriver(VolumeDriver):
                 volume_id=connection_info.volume_id,
                 reason=f'{path} vanished as soon as it was found',
             ) from e
+
+    def _paths(
+        self, path: str, asked: tuple[AskedPath, ...], dead: Mapping[str | None, str]
+    ) -> PathReport:
+        """Count the paths, once those that are about to come have come."""
+        devices = self.context.devices
+        deadline = time.monotonic() + self.conf.device_name_timeout
+        while True:
+            found = report(devices, path, asked, dead)
+            if (
+                found.found >= found.asked
+                or time.monotonic() >= deadline
+                or not is_growing(devices, path, asked)
+            ):
+                return found
+            time.sleep(_POLL)
 
     def _identify(self, connection_info: ConnectionInfo, path: str) -> Identity:
         found = self.context.devices.identity(path)

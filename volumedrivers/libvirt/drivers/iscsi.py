@@ -12,6 +12,14 @@
 
 """iSCSI, by the kernel's initiator or by QEMU's own."""
 
+from collections.abc import Mapping
+import typing
+
+from volumedrivers import exception
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.connection_info import IscsiData
+from volumedrivers.host import endpoint
+from volumedrivers.host import initiator
 from volumedrivers.host import requirements
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.client_choice import ClientChoiceDriver
@@ -48,6 +56,37 @@ class KernelInitiator(BlockDeviceDriver):
         """Name the way that needs nothing of this host, too."""
         missing = super().why_not()
         return None if missing is None else f'{missing}; or set iscsi_client = qemu'
+
+    def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
+        """Ask as this host's initiator; an offload card has a network of its own."""
+        data = connection_info.data
+        if self.conf.iscsi_iface not in (None, 'default') or not isinstance(data, IscsiData):
+            return {}
+        try:
+            name = initiator.initiator_name(None)
+        except exception.VolumeDriverNotSupported:
+            # Only root may read it.
+            name = endpoint.PROBE_INITIATOR
+        portals = dict.fromkeys((way.portal.host, way.portal.port) for way in data.targets)
+        result = self.context.endpoints.check(
+            'iscsi', tuple(portals), timeout=self.conf.endpoint_timeout, initiator_name=name
+        )
+        return dict(result.failed)
+
+    def leave_out(
+        self,
+        connection_info: ConnectionInfo,
+        properties: dict[str, typing.Any],
+        dead: Mapping[str | None, str],
+    ) -> None:
+        """Shorten the lists of targets; there are lists, or the one would answer."""
+        data = connection_info.data
+        if not isinstance(data, IscsiData):
+            return
+        alive = [index for index, way in enumerate(data.targets) if str(way.portal) not in dead]
+        for key in ('target_portals', 'target_iqns', 'target_luns'):
+            if isinstance(properties.get(key), list):
+                properties[key] = [properties[key][index] for index in alive]
 
 
 class IscsiVolumeDriver(ClientChoiceDriver):

@@ -12,6 +12,9 @@
 
 """NVMe over Fabrics: TCP, RDMA and Fibre Channel."""
 
+from collections.abc import Mapping
+import typing
+
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import NvmeData
@@ -61,6 +64,36 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
         if target.nguid is not None:
             return Identity('nguid', target.nguid.replace('-', ''))
         return None
+
+    def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
+        """Ask where all portals are TCP; other transports cannot be asked."""
+        data = connection_info.data
+        if not isinstance(data, NvmeData) or len(data.targets) != 1:
+            # A replicated volume has its own rules how many it can do without.
+            return {}
+        ways = data.targets[0].portals
+        if any(way.transport != 'tcp' for way in ways):
+            return {}
+        portals = dict.fromkeys((way.portal.host, way.portal.port) for way in ways)
+        result = self.context.endpoints.check(
+            'nvme', tuple(portals), timeout=self.conf.endpoint_timeout
+        )
+        return dict(result.failed)
+
+    def leave_out(
+        self,
+        connection_info: ConnectionInfo,
+        properties: dict[str, typing.Any],
+        dead: Mapping[str | None, str],
+    ) -> None:
+        """Shorten the list of portals; there is one, or the one would answer."""
+        data = connection_info.data
+        if isinstance(data, NvmeData) and isinstance(properties.get('portals'), list):
+            properties['portals'] = [
+                properties['portals'][index]
+                for index, way in enumerate(data.targets[0].portals)
+                if str(way.portal) not in dead
+            ]
 
     def clean_up(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None, *, force: bool
