@@ -523,6 +523,27 @@ def test_path_that_multipathd_does_not_take_is_named(host, brick, make):
     assert [way.reason for way in volume.paths.failed] == ['sdc is not in the multipath map']
 
 
+def test_device_is_removed_when_udev_is_done_with_it(host, brick, make, monkeypatch):
+    path = add_disk(host, brick)
+    driver = make('iscsi')
+    info = info_of('iscsi')
+    volume = driver.connect_volume(info, 'guest')
+    (host.udev / 'control').touch()
+    (host.udev / 'queue').touch()
+    seen = []
+
+    def udev(seconds):
+        seen.append(len(brick.calls))
+        (host.udev / 'queue').unlink(missing_ok=True)
+
+    monkeypatch.setattr('volumedrivers.host.block_device.time.sleep', udev)
+    host.remove('sdb')
+    driver.disconnect_volume(info, 'guest', volume=volume)
+
+    assert seen == [1]  # nothing but the connection so far
+    assert brick.calls[1][1]['device_path'] == path
+
+
 def test_one_path_is_enough_without_multipath(host, brick, make):
     add_disk(host, brick, device__state='running')
 

@@ -93,6 +93,15 @@ class BlockDevices:
         """Tell whether udev is at work on some device of this host."""
         return self._udev_runs() and self._udev_is_busy()
 
+    def settle(self, wait: float) -> None:
+        """Give udev up to ``wait`` seconds to finish what it is at.
+
+        Meanwhile its rules have devices open, and nobody can remove them.
+        """
+        deadline = time.monotonic() + wait
+        while self.is_changing() and time.monotonic() < deadline:
+            time.sleep(_POLL)
+
     def kernel_path(self, path: str) -> str | None:
         """Return what the kernel calls the device now; None: it is not there."""
         try:

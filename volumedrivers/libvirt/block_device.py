@@ -46,6 +46,9 @@ LOG = logging.getLogger(__name__)
 
 # Seconds that the kernel may take to forget a device after its removal.
 REMOVAL_TIME = 5.0
+# Seconds that udev may keep a removal waiting: it has the device open when a
+# guest has just closed it, and os-brick tries again only after 20 seconds.
+UDEV_TIME = 5.0
 _POLL = 0.1
 # Of an encrypted volume os-brick returns a link of its own, whose name holds
 # the kernel's name of the device.
@@ -179,6 +182,7 @@ class BlockDeviceDriver(VolumeDriver):
 
         :raises IdentityMismatch: something else is there now; nothing was done
         """
+        self.context.devices.settle(UDEV_TIME)
         self._check_identity(connection_info, volume)
         properties = self._properties(connection_info, volume)
         try:
@@ -316,6 +320,7 @@ class BlockDeviceDriver(VolumeDriver):
     def _undo(
         self, connection_info: ConnectionInfo, device_info: Mapping[str, typing.Any]
     ) -> None:
+        self.context.devices.settle(UDEV_TIME)
         properties = connection_info.to_connector()
         if device_info.get('path'):
             properties['device_path'] = device_info['path']
