@@ -544,6 +544,31 @@ def test_device_is_removed_when_udev_is_done_with_it(host, brick, make, monkeypa
     assert brick.calls[1][1]['device_path'] == path
 
 
+@pytest.mark.parametrize(
+    ('data', 'attributes'),
+    [
+        ({'vol_uuid': UUID}, {'uuid': UUID}),
+        ({'vol_uuid': None, 'volume_nguid': UUID}, {'nguid': UUID}),
+        ({'vol_uuid': None, 'volume_nguid': None, 'ns_id': 3}, {'nsid': '3'}),
+    ],
+)
+def test_namespace_is_found_for_a_removal_that_is_told_no_path(
+    host, brick, make, data, attributes
+):
+    info = info_of('nvmeof', **data)
+    nqn = info.data.targets[0].nqn
+    host.device('nvme0n1', device__subsysnqn=nqn, uuid='other', nguid='other', nsid='7')
+    host.device('nvme1n1', device__subsysnqn='nqn.2014-08.org.example:other', **attributes)
+    host.device('nvme2c0n1', device__subsysnqn=nqn, **attributes)
+    wanted = host.device('nvme2n1', device__subsysnqn=nqn, **attributes)
+
+    make('nvmeof').disconnect_volume(info, 'guest')
+    host.remove('nvme2n1')
+    make('nvmeof').disconnect_volume(info, 'guest')
+
+    assert [call[1].get('device_path') for call in brick.calls] == [wanted, None]
+
+
 def test_one_path_is_enough_without_multipath(host, brick, make):
     add_disk(host, brick, device__state='running')
 

@@ -49,6 +49,7 @@ LINKS = (
 
 # A path of a multipath head; it has no node of its own in /dev.
 _NVME_PATH = re.compile(r'nvme\d+c\d+n\d+')
+_NVME_HEAD = re.compile(r'nvme\d+n\d+')
 _POLL = 0.05  # seconds between two looks at /dev/disk
 
 
@@ -157,6 +158,31 @@ class BlockDevices:
             for entry in listdir(folder)
             if entry.endswith(ending)
         )
+
+    def namespace(
+        self, nqn: str, *, uuid: str | None, nguid: str | None, number: int | None
+    ) -> str | None:
+        """Return the path of an NVMe namespace of a subsystem; None: it is not there.
+
+        The first of the three that is given is what it is known by.
+        """
+        if uuid is not None:
+            attribute, wanted = 'uuid', uuid
+        elif nguid is not None:
+            attribute, wanted = 'nguid', nguid
+        elif number is not None:
+            attribute, wanted = 'nsid', str(number)
+        else:
+            return None
+        for name in listdir(self._block):
+            # Both a subsystem and a controller tell the name of the subsystem.
+            if (
+                _NVME_HEAD.fullmatch(name)
+                and read(self._block, name, 'device', 'subsysnqn') == nqn
+                and (read(self._block, name, attribute) or '').lower() == wanted
+            ):
+                return os.path.join(self._dev, name)
+        return None
 
     def leftovers(self, identity: tuple[str, str]) -> tuple[str, ...]:
         """Return the devices on this host that still have this identity."""

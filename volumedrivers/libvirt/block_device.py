@@ -134,6 +134,13 @@ class BlockDeviceDriver(VolumeDriver):
     ) -> None:
         """Take dead portals out of what os-brick is told to connect."""
 
+    def find(self, connection_info: ConnectionInfo) -> str | None:
+        """Look for the volume's device where nobody knows its path any more.
+
+        None where os-brick finds it as well, or where there is none.
+        """
+        return None
+
     def clean_up(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None, *, force: bool
     ) -> None:
@@ -352,6 +359,10 @@ class BlockDeviceDriver(VolumeDriver):
             properties['device_path'] = self._path_of_today(
                 volume, volume.path, encrypted=connection_info.encrypted
             )
+        elif not properties.get('device_path'):
+            path = self.find(connection_info)
+            if path is not None:
+                properties['device_path'] = path
         if self.TELLS_MULTIPATH_ID and volume is not None and volume.multipath_id is not None:
             properties['multipath_id'] = volume.multipath_id
         return properties

@@ -95,6 +95,19 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
                 if str(way.portal) not in dead
             ]
 
+    def find(self, connection_info: ConnectionInfo) -> str | None:
+        """Look for the namespace: os-brick's own search never finds any.
+
+        A removal that is told no path would leave the volume connected.
+        """
+        data = connection_info.data
+        if not isinstance(data, NvmeData) or len(data.targets) != 1 or data.alias is not None:
+            return None
+        target = data.targets[0]
+        return self.context.devices.namespace(
+            target.nqn, uuid=target.vol_uuid, nguid=target.nguid, number=target.ns_id
+        )
+
     def clean_up(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None, *, force: bool
     ) -> None:
