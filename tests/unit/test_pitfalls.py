@@ -181,6 +181,17 @@ def test_p3_nvme_controller_on_fibre_channel(host, brick, context, controllers, 
     assert controllers == ['nvme1']
 
 
+def test_p3_nvme_controller_stays_when_no_namespace_appears(host, brick, context, controllers):
+    brick.raises['connect'] = brick_exception.VolumeDeviceNotFound(device='')
+    add_controller(host, 'nvme1')
+    add_controller(host, 'nvme2', nvme2n1=True, address='traddr=10.0.3.16,trsvcid=4420')
+
+    with pytest.raises(exception.VolumeDeviceNotFound):
+        NvmeofVolumeDriver(context).connect_volume(info_of('nvmeof'), 'guest')
+
+    assert controllers == ['nvme1']
+
+
 def test_p3_controllers_of_others_are_left_alone(host, brick, context, controllers):
     add_controller(host, 'nvme1', nvme1c1n1=True)
     add_controller(host, 'nvme2', nvme2n3=True)

@@ -165,11 +165,13 @@ class BlockDeviceDriver(VolumeDriver):
             device_info = self._brick().connect(
                 connection_info.driver_volume_type, connection_info.volume_id, properties
             )
-        except exception.ConnectFailed as e:
+        except BaseException as e:
             if connection_info.encrypted and isinstance(e.__cause__, TypeError):
                 # os-brick has the device, could not make a link to it, and
                 # calls its own removal wrongly.
                 self._undo(connection_info, {})
+            else:
+                self._clean_up_after_failure(connection_info)
             raise
         try:
             return self._describe(connection_info, device_info, started, dead)
@@ -346,6 +348,13 @@ class BlockDeviceDriver(VolumeDriver):
             pass
         except exception.VolumeDriversError as e:
             LOG.warning('Volume %s stays connected: %s', connection_info.volume_id, e)
+        self._clean_up_after_failure(connection_info)
+
+    def _clean_up_after_failure(self, connection_info: ConnectionInfo) -> None:
+        try:
+            self.clean_up(connection_info, None, force=False)
+        except exception.VolumeDriversError as e:
+            LOG.warning('After the failure to connect: %s', e)
 
     def _properties(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
