@@ -166,6 +166,17 @@ class ConnectionInfo:
             **common,
         )
 
+    def data_as(self, driver_volume_type: str) -> ProtocolData:
+        """Read ``data`` by the keys of a type that this package has a schema for.
+
+        For a vendor's driver whose volumes are described as those of, say,
+        nfs or iscsi are.
+
+        :raises InvalidConnectionInfo, PathOutsideShare: as ``parse`` does
+        """
+        keys = Keys(self.driver_volume_type, self._raw.open()['data'])
+        return SCHEMAS[driver_volume_type](keys)
+
     def to_connector(self) -> dict[str, object]:
         """Return a new copy of ``data`` for os-brick.
 

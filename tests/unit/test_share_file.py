@@ -437,3 +437,34 @@ def test_a_file_system_of_the_kernel(tmp_path):
     assert 'nosuchfs' in file_system.FileSystem('nosuchfs', table=table).missing()
     with_advice = file_system.FileSystem('gpfs', 'run "mmstartup"', table=table)
     assert 'mmstartup' in with_advice.missing()
+
+
+class VendorVolumeDriver(NfsVolumeDriver):
+    """A share of a type that no schema knows."""
+
+
+def test_share_of_a_vendor_is_read_by_the_keys_of_nfs(context):
+    given = info('acme', '192.0.2.1:/acme', format='qcow2')
+    driver = VendorVolumeDriver(context)
+
+    volume = driver.connect_volume(given, 'guest')
+
+    assert only_share(context).source == '192.0.2.1:/acme'
+    assert volume.format == 'qcow2'
+    driver.disconnect_volume(given, 'guest', volume=volume)
+    assert context.shares.mounted == {}
+
+
+@pytest.mark.parametrize(
+    ('data', 'error'),
+    [
+        ({}, exception.InvalidConnectionInfo),
+        ({'export': 3}, exception.InvalidConnectionInfo),
+        ({'export': 'a:/b', 'name': '../x'}, exception.PathOutsideShare),
+    ],
+)
+def test_bad_share_of_a_vendor_is_not_mounted(context, data, error):
+    with pytest.raises(error):
+        VendorVolumeDriver(context).connect_volume(info('acme', **data), 'guest')
+
+    assert context.shares.mounted == {}

@@ -170,15 +170,21 @@ class ShareFileDriver(VolumeDriver):
 
 
 def share_data(connection_info: ConnectionInfo) -> ShareData:
-    """Return the connection_info's data, which is that of a file on a share."""
-    if not isinstance(connection_info.data, ShareData):
+    """Return the connection_info's data, which is that of a file on a share.
+
+    A driver_volume_type of a vendor is read by the keys of nfs.
+    """
+    data = connection_info.data
+    if data is None:
+        data = connection_info.data_as('nfs')
+    if not isinstance(data, ShareData):
         raise exception.InvalidConnectionInfo(
             driver_volume_type=connection_info.driver_volume_type,
             key='data',
-            found=type(connection_info.data).__name__,
+            found=type(data).__name__,
             expected='a file on a share',
         )
-    return connection_info.data
+    return data
 
 
 def grown(connection_info: ConnectionInfo, image_format: str, requested_size: int) -> int:
