@@ -55,9 +55,9 @@ class Secret:
 
 
 class Concealed(str):
-    """A string with a secret in it, as os-brick wants it; a repr does not show it.
+    """A string with a secret in it; a repr does not show it.
 
-    os-brick logs what it is called with, and masks but a few names.
+    So a log of the properties, or a traceback with locals, does not either.
     """
 
     __slots__ = ()

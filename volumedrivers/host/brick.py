@@ -165,5 +165,13 @@ def under_connect_lock(function: Callable[[], None]) -> None:
 
 
 def _own(properties: Mapping[str, object]) -> dict[str, typing.Any]:
-    """Return a copy that os-brick may change."""
-    return copy.deepcopy(dict(properties))
+    """Return a copy that os-brick may change, of plain types."""
+    return {key: _plain(value) for key, value in properties.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    return str(value) if isinstance(value, str) else copy.deepcopy(value)

@@ -17,15 +17,16 @@ command that failed holds the whole command and its output.  So nothing of a
 command but the program's name and its exit code is quoted, what it printed on
 standard error is quoted without the secret values of the connection, and the
 exception itself is rewritten in place (:func:`scrub`) before it becomes the
-``__cause__``: a traceback in a log shows the text of causes too.  What
-remains are the local variables of the frames in its traceback, which only a
-debugger, or a logging extension that prints locals, would show.
+``__cause__``: a traceback in a log shows the text of causes too.  The local
+variables of the frames in its traceback are dropped, since some loggers print
+them.
 """
 
 from collections.abc import Iterator
 from collections.abc import Mapping
 import os
 import re
+import traceback
 import typing
 
 from volumedrivers import exception
@@ -110,6 +111,7 @@ def scrub(error: BaseException, secrets: typing.Sequence[str], *, depth: int = _
     ):
         if name in vars(error):
             setattr(error, name, clean(getattr(error, name)))
+    traceback.clear_frames(error.__traceback__)
     error.args = tuple(clean(argument) for argument in error.args)
     for inner in _chained(error):
         scrub(inner, secrets, depth=depth - 1)
