@@ -97,6 +97,7 @@ def kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_rbd, 'Brick', Brick)
     monkeypatch.setattr(kernel_rbd.privileged, 'unmap', made.unmap)
     monkeypatch.setattr(kernel_rbd, 'SETTLE_TIME', 0.0)
+    monkeypatch.setattr(kernel_rbd, 'BUSY_TIME', 0.0)
     return made
 
 
@@ -280,6 +281,18 @@ def test_busy_device_stays_unless_forced(driver, kernel, info):
     driver.disconnect_volume(info, 'a', volume=volume, force=True)
     assert kernel.numbers() == []
     assert unmapped(kernel)[-1] == ('unmap', 0, True)
+
+
+def test_device_that_udev_looks_at_is_unmapped_when_it_is_done(driver, kernel, info, monkeypatch):
+    volume = driver.connect_volume(info, 'a')
+    kernel.busy = {0}
+    monkeypatch.setattr(kernel_rbd, 'BUSY_TIME', 60.0)
+    monkeypatch.setattr(kernel_rbd.time, 'sleep', lambda seconds: kernel.busy.clear())
+
+    driver.disconnect_volume(info, 'a', volume=volume)
+
+    assert kernel.numbers() == []
+    assert unmapped(kernel) == [('unmap', 0, False)] * 2
 
 
 def test_device_that_does_not_go(driver, kernel, info):

@@ -50,6 +50,8 @@ _REQUIREMENTS = (requirements.Tool('rbd', 'ceph-common'), requirements.KernelMod
 _KERNEL_PORT = 6789
 # Seconds the kernel may take to hear of a new size, or to forget a device.
 SETTLE_TIME = 5.0
+# Seconds that udev's rules may have a device open that a guest has just closed.
+BUSY_TIME = 3.0
 _POLL = 0.1
 
 
@@ -286,7 +288,15 @@ class KernelRbd(VolumeDriver):
     def _unmap(
         self, connection_info: ConnectionInfo, device: rbd_device.RbdDevice, *, force: bool
     ) -> None:
-        privileged.unmap(device.number, force=force)
+        end = time.monotonic() + BUSY_TIME
+        while True:
+            try:
+                privileged.unmap(device.number, force=force)
+                break
+            except exception.Busy:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(_POLL)
         end = time.monotonic() + SETTLE_TIME
         while device in rbd_device.devices(self.sysfs):
             if time.monotonic() > end:
