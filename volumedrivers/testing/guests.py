@@ -210,8 +210,10 @@ class CooperatingGuest:
         """
         # virtio-blk has 20 characters of it; SCSI has them in page 0x80.
         command = (
-            'for d in /sys/block/vd* /sys/block/sd*; do [ -e $d ] || continue; '
-            'echo "${d##*/} $(cat $d/serial $d/device/vpd_pg80 2>/dev/null | '
+            # Quoted: a pattern that matched nothing must not match a disk that
+            # appears in between.
+            'for d in /sys/block/vd* /sys/block/sd*; do [ -e "$d" ] || continue; '
+            'echo "${d##*/} $(cat "$d/serial" "$d/device/vpd_pg80" 2>/dev/null | '
             "tr -cd 'a-zA-Z0-9_-')\"; done"
         )
         deadline = time.monotonic() + timeout
