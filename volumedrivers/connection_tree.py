@@ -34,6 +34,7 @@ from volumedrivers.secret_names import mask_urls
 from volumedrivers.secret_names import url_passwords
 
 _DEPTH = 32  # deeper nesting is no connection_info
+_TOO_LARGE = 2**64
 _KEY_IN_KEYRING = re.compile(r'^\s*key\s*=\s*(\S+)', re.MULTILINE)
 _OPTION_KEYS = frozenset({'options', 'mount_options'})
 
@@ -47,24 +48,27 @@ def plain_copy(value: object, where: str = '', depth: int = 0) -> object:
         raise Unfit(f'at most {_DEPTH} levels', where=where, value=value)
     if isinstance(value, Mapping):
         result = {}
-        for key, item in value.items():
+        # At once: another thread may be changing it.
+        for key, item in list(value.items()):
             if not isinstance(key, str):
                 raise Unfit('a string as key', where=f'{where}[{describe(key)}]', value=key)
             inside = f'{where}.{shorten(key)}' if where else shorten(key)
-            result[key] = plain_copy(item, inside, depth + 1)
+            result[str.__str__(key)] = plain_copy(item, inside, depth + 1)
         return result
     if isinstance(value, list | tuple):
         items = [
             plain_copy(item, f'{where}[{index}]', depth + 1) for index, item in enumerate(value)
         ]
         return items if isinstance(value, list) else tuple(items)
-    if (
-        value is None
-        or isinstance(value, bool | str)
-        or (isinstance(value, int) and abs(value) < 2**64)
-        or (isinstance(value, float) and math.isfinite(value))
-    ):
+    if value is None or isinstance(value, bool):
         return value
+    # Of a class derived from these only the plain value is taken.
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and abs(number := int.__int__(value)) < _TOO_LARGE:
+        return number
+    if isinstance(value, float) and math.isfinite(value):
+        return float.__float__(value)
     raise Unfit('a value that JSON has', where=where, value=value)
 
 

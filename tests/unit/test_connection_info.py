@@ -12,6 +12,7 @@
 
 import copy
 import dataclasses
+import http
 import json
 import logging
 import pickle
@@ -644,6 +645,26 @@ def test_what_os_brick_is_given_shows_no_secret_in_a_repr(kind):
         assert 'secret-99' not in shown
     assert properties['vendor']['token'] == ['vendorsecret-99']
     assert json.loads(json.dumps(properties))['vendor'] == {'token': ['vendorsecret-99']}
+
+
+class Strange(str):
+    """A string that cannot be used as one."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        raise RuntimeError
+
+    __str__ = __eq__ = startswith = __repr__
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize('kind', TYPES)
+def test_only_plain_values_are_kept(kind):
+    given = {Strange('odd'): Strange('value'), 'flag': http.HTTPStatus.OK}
+    info = parse(kind, vendor=given)
+    assert repr(info.unknown['vendor']) == "{'odd': 'value', 'flag': 200}"
+    assert json.dumps(info.to_dict())
 
 
 def test_what_is_not_secret_is_shown():
