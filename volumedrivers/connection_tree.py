@@ -52,8 +52,9 @@ def plain_copy(value: object, where: str = '', depth: int = 0) -> object:
         for key, item in list(value.items()):
             if not isinstance(key, str):
                 raise Unfit('a string as key', where=f'{where}[{describe(key)}]', value=key)
-            inside = f'{where}.{shorten(key)}' if where else shorten(key)
-            result[str.__str__(key)] = plain_copy(item, inside, depth + 1)
+            name = str.__str__(key)
+            inside = f'{where}.{shorten(name)}' if where else shorten(name)
+            result[name] = plain_copy(item, inside, depth + 1)
         return result
     if isinstance(value, list | tuple):
         items = [
