@@ -139,6 +139,7 @@ class FakeDriver:
         self.journal = journal
         self.failed_paths: tuple[FailedPath, ...] = ()
         self.size = GIB
+        self.source_type: typing.Literal['block', 'file'] = 'block'
 
     def connect_volume(self, info: typing.Any, attachment: str) -> ConnectedVolume:
         self.journal.note('connect')
@@ -146,7 +147,7 @@ class FakeDriver:
         return ConnectedVolume(
             driver_volume_type='iscsi',
             volume_id=info.volume_id,
-            source_type='block',
+            source_type=self.source_type,
             path=PATH,
             identity=Identity('wwn', '3600'),
             paths=PathReport(2, 2 - len(self.failed_paths), self.failed_paths),

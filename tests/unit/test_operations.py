@@ -92,6 +92,20 @@ def test_attach_leaves_the_unit_to_libvirt_on_other_buses(room: Room) -> None:
     assert room.driver.disk_info.unit is None
 
 
+@pytest.mark.parametrize('target', ['sdz9', 'disk1', 'vd', ''])
+def test_impossible_target_is_refused_before_anything_is_done(room: Room, target: str) -> None:
+    with pytest.raises(exception.InvalidDiskInfo):
+        room.operations.attach(room.info, 'web1', DiskRequest(target=target))
+    assert room.calls == []
+
+
+def test_file_is_not_passed_through_as_a_scsi_unit(room: Room) -> None:
+    room.driver.source_type = 'file'
+    with pytest.raises(exception.InvalidDiskInfo, match='no SCSI device'):
+        room.operations.attach(room.info, 'web1', DiskRequest(bus='scsi', type='lun'))
+    assert room.calls == ['connect', 'disconnect']
+
+
 def test_degraded_volume_is_attached(room: Room) -> None:
     room.driver.failed_paths = (FailedPath('192.0.2.2:3260', 'no answer'),)
     result = room.operations.attach(room.info, 'web1')

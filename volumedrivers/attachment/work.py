@@ -21,6 +21,7 @@ from volumedrivers.attachment.results import DetachResult
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.results import ExtendResult
 from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.libvirt import target_names
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.sizes import check_size
@@ -116,6 +117,9 @@ class Attach(Work):
         :raises AlreadyAttached, InvalidDiskInfo
         """
         wanted = self.request.target
+        if wanted is not None:
+            # libvirt would refuse it too, but only once the volume is here.
+            target_names.index_of(wanted)
         disk = guest_disks.find(self.guest, self.volume_id)
         if disk is not None:
             self.target = guest_disks.target_of(disk)
@@ -155,6 +159,13 @@ class Attach(Work):
     def describe(self) -> None:
         assert self.volume is not None  # noqa: S101
         request = self.request
+        if request.type == 'lun' and not _answers_scsi(self.volume):
+            raise exception.InvalidDiskInfo(
+                key='type',
+                found='lun',
+                expected=f'disk: a volume of type {self.info.driver_volume_type} is no SCSI '
+                'device of this host',
+            )
         self.target = request.target or self.guest.free_target(
             request.bus, prefix=self.options.disk_prefix or None
         )
@@ -323,6 +334,13 @@ class Extend(Work):
             resized_in_guest=self.resized,
             seconds=seconds,
         )
+
+
+def _answers_scsi(volume: ConnectedVolume) -> bool:
+    """Tell whether libvirt would pass the guest's SCSI commands on to the volume."""
+    if volume.source is not None:
+        return volume.source.protocol == 'iscsi'
+    return volume.source_type == 'block'
 
 
 def _volume_id(connection_info: ConnectionInfo) -> str:
