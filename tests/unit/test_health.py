@@ -410,6 +410,7 @@ def test_remote_mounts(
     mounts = (
         mount_table.Mount(1, '/', '/', 'ext4', '/dev/vda1'),
         mount_table.Mount(2, '/', '/mnt/remote', 'nfs4', 'server:/export'),
+        mount_table.Mount(3, '/', '/proc/fs/nfsd', 'nfsd', 'nfsd'),
     )
     monkeypatch.setattr(mount_table, 'read', lambda: mounts)
     monkeypatch.setattr(os, 'statvfs', statvfs)

@@ -29,6 +29,8 @@ _NEIGHBOURS = (('Cinder', '/etc/cinder/cinder.conf'), ('Nova', '/etc/nova/nova.c
 _INITIATOR_NAME = '/etc/iscsi/initiatorname.iscsi'
 _HOST_NQN = '/etc/nvme/hostnqn'
 _REMOTE = ('nfs', 'cifs', 'smb', 'fuse.', 'ceph')
+# What a server of NFS has at /proc/fs/nfsd is its kernel's, and local.
+_NOT_REMOTE = 'nfsd'
 
 
 def lock_path(
@@ -65,7 +67,11 @@ def mount_point_bases(conf: typing.Any) -> Iterator[finding.Finding]:
 
 def hung_mounts(conf: typing.Any, *, seconds: float = 2.0) -> Iterator[finding.Finding]:
     """Ask each mount of a remote file system whether it answers."""
-    remote = [mount for mount in mount_table.read() if mount.fstype.startswith(_REMOTE)]
+    remote = [
+        mount
+        for mount in mount_table.read()
+        if mount.fstype.startswith(_REMOTE) and mount.fstype != _NOT_REMOTE
+    ]
     for mount in remote:
         name = f'mount {mount.mount_point}'
         try:
