@@ -246,6 +246,7 @@ def test_failure_to_close_does_not_hide_the_result(shell: Shell, file: str) -> N
     ('content', 'found'),
     [
         (b'{', 'not JSON'),
+        (b'[' * 100_000, 'not JSON'),
         (b'[]', 'a JSON list'),
         (b'\xff', 'not UTF-8'),
         (b'{}', 'driver_volume_type'),

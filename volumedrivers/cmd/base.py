@@ -235,7 +235,7 @@ def read_json(option: str, name: str) -> Mapping[str, object]:
             found=f'{what}, which cannot be read ({error.strerror})',
             expected='a readable file, or -',
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         # The decoder's message has a position and none of the content; but
         # the error itself has all of it, so it is not kept as the cause.
         raise exception.InvalidOption(
