@@ -168,6 +168,12 @@ def test_detach(shell: Shell, file: str) -> None:
     assert shell.services[0].guest.detach_options['attempts'] == 2
 
 
+def test_detach_says_that_there_was_nothing_in_the_guest(shell: Shell, file: str) -> None:
+    assert shell.run('detach', 'web1', 'vdb', '--connection-info', file) == 0
+    assert 'Removed from guest  no\nLeft on host        no\n' in shell.out
+    assert f'guest web1 did not have volume {fake.VOLUME_ID}' in shell.err
+
+
 @pytest.mark.parametrize('arguments', [('detach', 'web1', 'vdb'), ('extend', 'web1', 'vdb', '1G')])
 def test_connection_info_is_needed(shell: Shell, arguments: tuple[str, ...]) -> None:
     shell.prepare = has('vdb')

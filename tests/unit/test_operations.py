@@ -278,7 +278,7 @@ def test_detach_guest_first(room: Room, volume: str | None) -> None:
     assert room.calls == ['detach_disk', 'disconnect']
     assert result.target == 'vdb'
     assert result.removed_from_guest
-    assert result.removed_from_host
+    assert not result.left_on_host
     assert result.still_used_by == ()
     assert room.driver.attachment == f'{fake.GUEST_UUID}/{fake.VOLUME_ID}'
 
@@ -314,7 +314,16 @@ def test_detach_of_a_volume_the_guest_does_not_have(room: Room) -> None:
     result = room.operations.detach(room.info, 'web1', 'vdb')
     assert room.calls == ['disconnect']
     assert not result.removed_from_guest
-    assert result.removed_from_host
+    assert not result.left_on_host
+
+
+def test_detach_says_when_another_guest_keeps_the_volume_here(room: Room) -> None:
+    disk = fake.make_disk(fake.VOLUME_ID, 'vda')
+    disk.type = 'network'
+    room.other.present.append(disk)
+    result = room.operations.detach(room.info, 'web1')
+    assert room.calls == ['disconnect']
+    assert (result.left_on_host, result.still_used_by) == (True, ('web2',))
 
 
 def test_detach_when_the_disk_goes_while_we_look(room: Room) -> None:
@@ -322,7 +331,7 @@ def test_detach_when_the_disk_goes_while_we_look(room: Room) -> None:
     room.journal.fail['detach_disk'] = exception.DiskNotFound(guest='web1', disk='vdb')
     result = room.operations.detach(room.info, 'web1')
     assert not result.removed_from_guest
-    assert result.removed_from_host
+    assert not result.left_on_host
 
 
 def test_detach_leaves_the_device_to_another_guest(room: Room) -> None:
@@ -331,7 +340,7 @@ def test_detach_leaves_the_device_to_another_guest(room: Room) -> None:
     result = room.operations.detach(room.info, 'web1')
     assert room.calls == ['detach_disk']
     assert result.still_used_by == ('web2',)
-    assert not result.removed_from_host
+    assert result.left_on_host
 
 
 def test_detach_from_a_guest_that_is_gone(room: Room) -> None:
@@ -339,7 +348,7 @@ def test_detach_from_a_guest_that_is_gone(room: Room) -> None:
     result = room.operations.detach(room.info, gone.upper())
     assert room.calls == ['disconnect']
     assert room.driver.attachment == f'{gone}/{fake.VOLUME_ID}'
-    assert result.removed_from_host
+    assert not result.left_on_host
 
 
 def test_detach_from_a_guest_that_is_gone_spares_the_others(room: Room) -> None:
@@ -394,7 +403,7 @@ def test_detach_stops_when_other_guests_cannot_be_asked(room: Room) -> None:
 def test_detach_ignores_guests_that_went_meanwhile(room: Room) -> None:
     attached(room)
     room.other.journal.fail['disks'] = exception.GuestNotFound(guest='web2', uri='u')
-    assert room.operations.detach(room.info, 'web1').removed_from_host
+    assert not room.operations.detach(room.info, 'web1').left_on_host
 
 
 @pytest.mark.parametrize('operation', ['detach', 'extend'])

@@ -76,8 +76,9 @@ class DetachResult(Result):
     """A volume is out of the guest, and off this host unless others use it.
 
     :ivar target: what its disk was called; None: the guest did not have it
-    :ivar still_used_by: other guests of this host that have the volume; then
-        its device stays
+    :ivar removed_from_guest: False: the guest did not have it
+    :ivar left_on_host: whether this host still has it, because other guests do
+    :ivar still_used_by: these guests
     """
 
     guest: str
@@ -86,7 +87,7 @@ class DetachResult(Result):
     driver_volume_type: str
     target: str | None
     removed_from_guest: bool
-    removed_from_host: bool
+    left_on_host: bool
     still_used_by: tuple[str, ...]
     forced: bool
     seconds: dict[str, float]

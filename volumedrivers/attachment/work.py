@@ -248,7 +248,6 @@ class Detach(Work):
         self.attempts = self.options.device_detach_attempts if attempts is None else attempts
         self.timeout = self.options.device_detach_timeout if timeout is None else timeout
         self.removed_from_guest = False
-        self.removed_from_host = False
         self.still_used_by: tuple[str, ...] = ()
 
     def detach(self) -> None:
@@ -271,7 +270,6 @@ class Detach(Work):
             self.driver.disconnect_volume(
                 self.info, self.name, volume=self.volume, force=self.force
             )
-            self.removed_from_host = True
 
     def result(self, seconds: dict[str, float]) -> DetachResult:
         return DetachResult(
@@ -281,7 +279,7 @@ class Detach(Work):
             driver_volume_type=self.info.driver_volume_type,
             target=self.target,
             removed_from_guest=self.removed_from_guest,
-            removed_from_host=self.removed_from_host,
+            left_on_host=bool(self.still_used_by),
             still_used_by=self.still_used_by,
             forced=self.force,
             seconds=seconds,

@@ -14,9 +14,12 @@
 
 import argparse
 from collections.abc import Mapping
+import logging
 import typing
 
 from volumedrivers.cmd import base
+
+LOG = logging.getLogger(__name__)
 
 
 class Detach(base.ShowOne):
@@ -58,14 +61,21 @@ class Detach(base.ShowOne):
         info = self.connection_info(args.connection_info, why='to take the volume off this host')
         services = self.program.services
         services.set_up()
-        return services.operations.detach(
+        result = services.operations.detach(
             info,
             args.guest,
             args.volume,
             force=args.force,
             attempts=args.attempts,
             timeout=args.timeout,
-        ).to_dict()
+        )
+        if not result.removed_from_guest:
+            LOG.warning(
+                'guest %s did not have volume %s; only this host was looked after',
+                result.guest,
+                result.volume_id,
+            )
+        return result.to_dict()
 
 
 def _positive(value: str) -> int:
