@@ -73,7 +73,8 @@ def hung_mounts(conf: typing.Any, *, seconds: float = 2.0) -> Iterator[finding.F
         if mount.fstype.startswith(_REMOTE) and mount.fstype != _NOT_REMOTE
     ]
     for mount in remote:
-        name = f'mount {mount.mount_point}'
+        name = 'mount'
+        what = f'{mount.source} at {mount.mount_point}'
         try:
             deadline.call(
                 lambda path=mount.mount_point: os.statvfs(path),  # type: ignore[misc]
@@ -83,18 +84,18 @@ def hung_mounts(conf: typing.Any, *, seconds: float = 2.0) -> Iterator[finding.F
         except exception.DeadlineExceeded:
             yield finding.problem(
                 name,
-                f'{mount.source} does not answer within {seconds:g} s',
+                f'{what} does not answer within {seconds:g} s',
                 f'check the server and the network to it; "umount -l {mount.mount_point}" '
                 'takes it away when no guest uses it',
             )
         except PermissionError:
-            yield finding.unknown(name, 'this user may not ask it')
+            yield finding.unknown(name, f'this user may not ask {what}')
         except OSError as error:
             yield finding.problem(
-                name, f'{mount.source}: {error.strerror}', f'umount {mount.mount_point}'
+                name, f'{what}: {error.strerror}', f'umount {mount.mount_point}'
             )
         else:
-            yield finding.ok(name, f'{mount.source} answers')
+            yield finding.ok(name, f'{what} answers')
 
 
 def initiator_name(conf: typing.Any, *, path: str = _INITIATOR_NAME) -> Iterator[finding.Finding]:
