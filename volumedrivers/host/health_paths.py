@@ -91,9 +91,7 @@ def hung_mounts(conf: typing.Any, *, seconds: float = 2.0) -> Iterator[finding.F
         except PermissionError:
             yield finding.unknown(name, f'this user may not ask {what}')
         except OSError as error:
-            yield finding.problem(
-                name, f'{what}: {error.strerror}', f'umount {mount.mount_point}'
-            )
+            yield finding.problem(name, f'{what}: {error.strerror}', f'umount {mount.mount_point}')
         else:
             yield finding.ok(name, f'{what} answers')
 
