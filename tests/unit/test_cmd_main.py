@@ -208,6 +208,32 @@ def test_show(shell: Shell) -> None:
     assert 'no device' in shown['host_problem']
 
 
+@pytest.mark.parametrize(
+    'arguments', [('show', 'web1', 'vdb'), ('show', 'web1', 'vdb', '--tree'), ('extend',)]
+)
+def test_disk_that_is_not_there_is_a_wrong_request(
+    shell: Shell, file: str, arguments: tuple[str, ...]
+) -> None:
+    if arguments == ('extend',):
+        arguments = ('extend', 'web1', 'vdb', '1G', '--connection-info', file)
+    assert shell.run(*arguments) == 2
+    assert 'guest web1 has no disk vdb; "volumedrivers list web1" shows' in shell.err
+
+
+def test_lists_are_one_word_for_a_machine(shell: Shell) -> None:
+    shell.prepare = has('vdb')
+    assert shell.run('list', '-f', 'value', '-c', 'hosts', '-c', 'target') == 0
+    assert shell.out == 'vdb []\n'
+    assert shell.run('show', 'web1', 'vdb', '-f', 'shell', '-c', 'hosts') == 0
+    assert shell.out == 'hosts="[]"\n'
+
+
+def test_tree_is_for_people(shell: Shell) -> None:
+    shell.prepare = has('vdb')
+    assert shell.run('show', 'web1', 'vdb', '--tree', '-f', 'json') == 2
+    assert shell.out == ''
+
+
 def test_show_as_tree(shell: Shell) -> None:
     shell.prepare = has('vdb')
     assert shell.run('show', 'web1', 'vdb', '--tree') == 0
@@ -352,6 +378,19 @@ def test_every_command_has_help(shell: Shell, command: commands.Command) -> None
     assert command.summary.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ('word', 'meant'),
+    [
+        ('driver', '"driver list" or "driver show"?'),
+        ('atach', 'did you mean "attach"'),
+        ('frobnicate', '--help" lists them'),
+    ],
+)
+def test_what_may_have_been_meant(shell: Shell, word: str, meant: str) -> None:
+    assert shell.run(word) == 2
+    assert meant in shell.err
+
+
 def test_help_of_nothing(shell: Shell) -> None:
     assert shell.run('nonsense', '--help') == 2
     assert shell.run('help', 'nonsense') == 2
@@ -438,8 +477,11 @@ def test_drivers(shell: Shell) -> None:
     [
         ((), '<source dev="/dev/disk/by-id/unknown"/>'),
         (('--path', '/dev/disk/by-id/wwn-0x9'), '<source dev="/dev/disk/by-id/wwn-0x9"/>'),
-        (('--dev', 'vdx'), '<target dev="vdx" bus="virtio"/>'),
-        (('--bus', 'scsi', '--dev', 'sdb', '--unit', '3'), 'unit="3"'),
+        ((), '<target dev="vda" bus="virtio"/>'),
+        (('--bus', 'scsi'), '<target dev="sda" bus="scsi"/>'),
+        (('--target', 'vdx'), '<target dev="vdx" bus="virtio"/>'),
+        (('--bus', 'scsi', '--target', 'sdb', '--unit', '3'), 'unit="3"'),
+        (('--bus', 'fdc', '--type', 'floppy'), '<disk type="block" device="floppy">'),
     ],
 )
 def test_disk_xml(shell: Shell, file: str, options: tuple[str, ...], expected: str) -> None:

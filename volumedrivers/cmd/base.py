@@ -15,8 +15,10 @@
 import abc
 import argparse
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import json
 import logging
 import os
@@ -42,6 +44,14 @@ LOG = logging.getLogger(__name__)
 
 _SIZE = re.compile(r'([0-9]+)(?:([KMGTP])(?:iB)?)?', re.ASCII)
 _POWERS = {None: 0, 'K': 1, 'M': 2, 'G': 3, 'T': 4, 'P': 5}
+
+
+class NoSuchDisk(exception.BadInput):
+    """The VOLUME of a command is not in the guest."""
+
+    template = 'guest {guest} has no disk {disk}; "volumedrivers list {guest}" shows its volumes'
+    guest: str
+    disk: str
 
 
 class Base(command.Command):
@@ -88,6 +98,18 @@ class Base(command.Command):
         return info
 
 
+@contextlib.contextmanager
+def wanted_disk() -> Iterator[None]:
+    """Let a disk that is not there be a wrong request; only to detach it is it success.
+
+    :raises NoSuchDisk
+    """
+    try:
+        yield
+    except exception.DiskNotFound as error:
+        raise NoSuchDisk(guest=error.guest, disk=error.disk) from error
+
+
 class _Result(Base):
     """A command whose result can be printed in cliff's formats and as text."""
 
@@ -118,7 +140,8 @@ class ShowOne(_Result, show.ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], typing.Any]:
         """Do it and prepare the result for a formatter."""
         data = self.program.mask.data(dict(self.act(parsed_args)))
-        return tuple(data), tuple(_cell(name, value) for name, value in data.items())
+        cells = (_cell(parsed_args.formatter, name, value) for name, value in data.items())
+        return tuple(data), tuple(cells)
 
 
 class Lister(_Result, lister.Lister):
@@ -153,7 +176,8 @@ class Lister(_Result, lister.Lister):
         )
         names = self.TEXT_COLUMNS if short else self.COLUMNS
         rows = self.program.mask.data(list(self.act(parsed_args)))
-        return names, [tuple(_cell(name, row[name]) for name in names) for row in rows]
+        how = parsed_args.formatter
+        return names, [tuple(_cell(how, name, row[name]) for name in names) for row in rows]
 
 
 def add_guest(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -190,11 +214,13 @@ def add_disk(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--type',
         default='disk',
-        choices=('disk', 'lun', 'cdrom'),
+        choices=('disk', 'lun', 'cdrom', 'floppy'),
         help='kind of device (default: disk)',
     )
-    parser.add_argument('--unit', type=int, help='unit on SCSI controller 0')
-    parser.add_argument('--boot-index', type=int, help='1 boots first (default: never booted)')
+    parser.add_argument('--unit', type=int, metavar='N', help='unit on SCSI controller 0')
+    parser.add_argument(
+        '--boot-index', type=int, metavar='N', help='1 boots first (default: never booted)'
+    )
 
 
 def size(value: str) -> int:
@@ -208,8 +234,13 @@ def size(value: str) -> int:
     return int(match[1]) << (10 * _POWERS[match[2]])
 
 
-def _cell(name: str, value: typing.Any) -> typing.Any:
-    return text.Value(name, value) if isinstance(value, list | dict) else value
+def _cell(formatter: str, name: str, value: typing.Any) -> typing.Any:
+    if not isinstance(value, list | dict):
+        return value
+    if formatter in ('csv', 'shell', 'value'):
+        # One word a field; cliff would write how Python shows it.
+        return json.dumps(value)
+    return text.Value(name, value)
 
 
 def read_json(option: str, name: str) -> Mapping[str, object]:

@@ -30,7 +30,7 @@ class DiskXml(base.Base):
         parser = super().get_parser(prog_name)
         base.add_connection_info(parser, required=True)
         base.add_disk(parser)
-        parser.add_argument('--dev', default='vdb', help='target name (default: vdb)')
+        parser.add_argument('--target', help='target name (default: the first of the bus)')
         parser.add_argument('--path', help='device or file the volume would be')
         return parser
 
@@ -38,6 +38,7 @@ class DiskXml(base.Base):
         """Print the document."""
         info = self.connection_info(parsed_args.connection_info)
         from volumedrivers.libvirt import pretend  # noqa: PLC0415
+        from volumedrivers.libvirt import target_names  # noqa: PLC0415
         from volumedrivers.libvirt.driver import DiskInfo  # noqa: PLC0415
 
         conf = self.program.services.conf
@@ -48,7 +49,7 @@ class DiskXml(base.Base):
             volume,
             DiskInfo(
                 bus=parsed_args.bus,
-                dev=parsed_args.dev,
+                dev=parsed_args.target or target_names.name_of(parsed_args.bus, 0),
                 type=parsed_args.type,
                 unit=parsed_args.unit,
                 boot_index=parsed_args.boot_index,

@@ -68,7 +68,7 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     '("volumedrivers connector show" is who this host says it is), then try again.',
     exception.DetachTimeout: 'Check that its operating system has booted and runs, then give '
     'the same command again.',
-    exception.NothingToDo: 'Nothing was done.',
+    exception.NothingToDo: 'Nothing; it is already so.',
     exception.Degraded: 'The volume can be used; repair the failed paths.',
     exception.OperationFailed: 'Read the cause; the same command may be given again.',
     exception.ExtendVolumeNotSupported: 'Detach the volume, extend it, and attach it again.',

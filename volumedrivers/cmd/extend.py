@@ -43,4 +43,6 @@ class Extend(base.ShowOne):
         info = self.connection_info(args.connection_info, why='to let this host look again')
         services = self.program.services
         services.set_up()
-        return services.operations.extend(info, args.guest, args.volume, args.size).to_dict()
+        with base.wanted_disk():
+            result = services.operations.extend(info, args.guest, args.volume, args.size)
+        return result.to_dict()

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 import typing
 
+from volumedrivers import exception
 from volumedrivers.cmd import base
 
 
@@ -79,10 +80,17 @@ class Show(base.ShowOne):
         """Draw a tree, or print as any other result."""
         if not parsed_args.tree:
             return super().run(parsed_args)
+        if parsed_args.formatter != self.formatter_default:
+            raise exception.InvalidOption(
+                option='-f',
+                found=parsed_args.formatter,
+                expected='nothing beside --tree, which is for people',
+            )
         from volumedrivers.cmd import tree  # noqa: PLC0415
 
         tree.draw(self.program.mask.data(self._ask(parsed_args)), self.app.stdout)
         return 0
 
     def _ask(self, args: argparse.Namespace) -> dict[str, typing.Any]:
-        return self.program.services.operations.show(args.guest, args.volume).to_dict()
+        with base.wanted_disk():
+            return self.program.services.operations.show(args.guest, args.volume).to_dict()

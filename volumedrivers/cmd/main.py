@@ -17,6 +17,7 @@ work with comes from Services, so that --help loads no os-brick and no libvirt.
 """
 
 import argparse
+import difflib
 import logging
 import os
 import sys
@@ -234,10 +235,10 @@ class VolumeDriversApp(app.App):
         try:
             return self.command_manager.find_command(words)
         except ValueError:
-            near = ', '.join(self.get_fuzzy_matches(words[0]))
+            near = '" or "'.join(_near(words))
             raise UnknownCommand(
                 command=' '.join(word for word in words if not word.startswith('-')) or words[0],
-                advice=f'did you mean {near}?' if near else f'"{self.NAME} --help" lists them',
+                advice=f'did you mean "{near}"?' if near else f'"{self.NAME} --help" lists them',
             ) from None
 
     def _debug(self) -> bool:
@@ -257,6 +258,13 @@ class VolumeDriversApp(app.App):
             self._services.close()
         except Exception as error:  # what the command did is done; only say it
             self._explain(error)
+
+
+def _near(words: list[str]) -> list[str]:
+    """Return the commands that the words may have been meant to name."""
+    names = [command.name for command in commands.COMMANDS]
+    group = [name for name in names if name.startswith(f'{words[0]} ')]
+    return group or difflib.get_close_matches(words[0], names)
 
 
 def main(
