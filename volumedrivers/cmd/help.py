@@ -37,4 +37,4 @@ class Help(base.Base):
 class Complete(base.Base, complete.CompleteCommand):
     """Print shell completion."""
 
-    EPILOG = 'For bash: source <(volumedrivers complete)'
+    EPILOG = 'For bash, with its package bash-completion: source <(volumedrivers complete)'
