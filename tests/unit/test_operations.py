@@ -26,6 +26,7 @@ from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.conf import opts
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import FailedPath
+from volumedrivers.libvirt.driver import DiskEncryption
 
 
 @dataclasses.dataclass
@@ -97,6 +98,20 @@ def test_impossible_target_is_refused_before_anything_is_done(room: Room, target
     with pytest.raises(exception.InvalidDiskInfo):
         room.operations.attach(room.info, 'web1', DiskRequest(target=target))
     assert room.calls == []
+
+
+def test_encrypted_volume_is_not_given_to_a_guest_as_it_is(room: Room) -> None:
+    raw = fake.connection_info()
+    raw['data']['encrypted'] = True
+    info = ConnectionInfo.parse(raw)
+
+    with pytest.raises(exception.InvalidDiskInfo, match='encryption is missing'):
+        room.operations.attach(info, 'web1')
+    assert room.calls == []
+
+    opened = DiskEncryption('a9b1c2d3-0000-4000-8000-000000000001')
+    room.operations.attach(info, 'web1', DiskRequest(encryption=opened))
+    assert room.driver.disk_info.encryption == opened
 
 
 def test_file_is_not_passed_through_as_a_scsi_unit(room: Room) -> None:

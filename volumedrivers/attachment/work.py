@@ -117,6 +117,14 @@ class Attach(Work):
         :raises AlreadyAttached, InvalidDiskInfo
         """
         wanted = self.request.target
+        if self.info.encrypted and self.request.encryption is None:
+            # The guest would take the cipher for an empty disk, and format it.
+            raise exception.InvalidDiskInfo(
+                key='encryption',
+                found='missing',
+                expected=f'the libvirt secret that opens volume {self.volume_id}, which Cinder '
+                'says is encrypted (DiskRequest.encryption of the Python API)',
+            )
         if wanted is not None:
             # libvirt would refuse it too, but only once the volume is here.
             target_names.index_of(wanted)
