@@ -44,10 +44,12 @@ the connector properties.
         min=1,
         help=prose("""
 How often this host looks for a new device of an iSCSI, Fibre Channel or
-PowerFlex volume.  os-brick waits longer after each attempt, so the fifth comes
-after some ten seconds; raise it where an array takes longer to export a
-volume.  It is also how long a volume that does not exist keeps a caller
-waiting.
+PowerFlex volume.  For Fibre Channel that is every two seconds.  For iSCSI
+os-brick looks at once, then after 4 seconds, after another 9, 16, 25 and 36,
+and over a single path does all that up to three times: a LUN that the target
+does not show keeps the caller, and all other volumes of this host, waiting for
+minutes.  Raise it where an array takes longer to export a volume, lower it to
+2 where it is there at once.
 """),
     ),
     cfg.StrOpt(
