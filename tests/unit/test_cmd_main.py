@@ -572,3 +572,14 @@ def test_services_are_made_when_used() -> None:
     made.close()
     assert made.uri == made.conf[opts.GROUP.name].connection_uri
     assert made.registry.get('local') is not None
+
+
+def test_host_without_libvirt_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = types.SimpleNamespace(config_file=[], config_dir=[], connect=None)
+    made = services.Services(typing.cast(typing.Any, options))
+    monkeypatch.delitem(sys.modules, 'volumedrivers.libvirt.hypervisor', raising=False)
+    monkeypatch.setitem(sys.modules, 'libvirt', None)
+    with pytest.raises(exception.ToolMissing, match=r'volumedrivers\[libvirt\]'):
+        _ = made.hypervisor
+    with pytest.raises(exception.ToolMissing):
+        _ = made.operations

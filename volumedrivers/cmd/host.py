@@ -87,6 +87,10 @@ class HostCheck(base.Lister):
         services = self.program.services
         try:
             guests = len(services.hypervisor.guests())
+        except exception.ToolMissing as error:
+            return finding.problem(
+                'libvirt', str(error), 'run "pip install \'volumedrivers[libvirt]\'"'
+            )
         except exception.VolumeDriversError as error:
             return finding.problem(
                 'libvirt', str(error), 'run "systemctl start libvirtd", or give --connect'

@@ -71,9 +71,19 @@ class Services:
 
     @property
     def hypervisor(self) -> 'Hypervisor':
-        """The libvirt connection; nothing is opened before it is used."""
+        """The libvirt connection; nothing is opened before it is used.
+
+        :raises ToolMissing: there is no libvirt-python, which is an extra
+        """
         if self._hypervisor is None:
-            from volumedrivers.libvirt.hypervisor import Hypervisor  # noqa: PLC0415
+            try:
+                from volumedrivers.libvirt.hypervisor import Hypervisor  # noqa: PLC0415
+            except ModuleNotFoundError as error:
+                if error.name not in ('libvirt', 'libvirtmod'):
+                    raise
+                raise exception.ToolMissing(
+                    tool='libvirt-python', package='volumedrivers[libvirt], or python3-libvirt'
+                ) from error
 
             self._hypervisor = Hypervisor(self.uri)
         return self._hypervisor
