@@ -83,8 +83,12 @@ def brick(conf, connector):
     return Brick('ISCSI', conf, use_multipath=True, device_scan_attempts=5)
 
 
-def command_failed(command='multipath -f mpatha', cls=processutils.ProcessExecutionError):
-    return cls(stdout='', stderr='map in use', exit_code=1, cmd=command)
+def command_failed(
+    command='multipath -f mpatha',
+    cls=processutils.ProcessExecutionError,
+    stderr='no path takes the data',
+):
+    return cls(stdout='', stderr=stderr, exit_code=1, cmd=command)
 
 
 def chained(*errors):
@@ -179,6 +183,7 @@ def test_what_connect_raises(brick, connector, raised, expected):
         (command_failed('iscsiadm -m node --logout'), False, exception.DisconnectFailed),
         (command_failed(), True, exception.DisconnectFailed),
         (chained(command_failed()), False, exception.FlushFailed),
+        (command_failed('multipath -f 36001', stderr='36001: map in use'), False, exception.Busy),
         (
             brick_exception.VolumePathNotRemoved(volume_path='/dev/sda'),
             False,
@@ -200,7 +205,7 @@ def test_a_forced_removal_that_ends_with_a_chain_is_done(brick, connector, caplo
     with caplog.at_level(logging.WARNING):
         brick.disconnect('iscsi', 'volume-1', PROPERTIES, None, force=True)
     assert 'volume-1 was removed by force' in caplog.text
-    assert 'iscsiadm ended with 1: map in use; ValueError: second' in caplog.text
+    assert 'iscsiadm ended with 1: no path takes the data; ValueError: second' in caplog.text
     assert SECRET not in caplog.text
 
 

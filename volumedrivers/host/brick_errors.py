@@ -37,6 +37,8 @@ _HIDDEN = '***'
 _LIMIT = 400
 _DEPTH = 8
 _FLUSH_TOOLS = frozenset({'blockdev', 'multipath', 'multipathd', 'sync', 'dmsetup'})
+# multipath -f of a map that is open
+_IN_USE = 'map in use'
 _ABSENT = (
     'VolumeDeviceNotFound',
     'NoFibreChannelVolumeDeviceFound',
@@ -236,6 +238,12 @@ def of_disconnect(
     reason = describe(error, call.secrets)
     if _is(first, 'ProcessExecutionError') and not force:
         program = _program(first)
+        if program == 'multipath' and _IN_USE in reason:
+            # A guest that runs, say.  To force it is no advice to give.
+            return exception.Busy(
+                what=f'volume {call.volume_id}',
+                reason='somebody has its multipath map open; nothing was removed',
+            )
         if not program or program in _FLUSH_TOOLS:
             return exception.FlushFailed(volume_id=call.volume_id, reason=reason)
     return _of_host(error, call) or exception.DisconnectFailed(

@@ -161,6 +161,7 @@ class VolumeDriver(abc.ABC):
         :param volume: what connect_volume returned, where the caller has it
         :param force: remove even if flushing fails; unwritten data is lost
         :raises FlushFailed: not forced, and nothing was removed
+        :raises Busy: somebody has the device open; nothing was removed
         :raises DisconnectFailed, LeftoversFound, MountFailed
         """
 
