@@ -263,7 +263,7 @@ class Guest:
     ) -> typing.Any:
         return self.hypervisor.ask(
             f'{action} guest {self._name}',
-            lambda connection: question(connection.lookupByUUIDString(self._uuid)),
+            lambda _: question(self.hypervisor.domain(self._uuid)),
             guest=self._name,
         )
 

@@ -135,9 +135,7 @@ class Detachment:
     def _definitions(self) -> guest_definition.Definitions:
         return self.hypervisor.ask(
             f'read the disks of guest {self.guest_name}',
-            lambda connection: guest_definition.read(
-                connection.lookupByUUIDString(self.guest_uuid)
-            ),
+            lambda _: guest_definition.read(self.hypervisor.domain(self.guest_uuid)),
             guest=self.guest_name,
         )
 

@@ -38,6 +38,8 @@ Answer = typing.TypeVar('Answer')
 KEEPALIVE = (5, 6)
 # A daemon that hangs before keepalive works is given up after so many seconds.
 OPEN_DEADLINE = 30.0
+# So many domains are remembered at most.
+KNOWN_DOMAINS = 256
 
 
 class Hypervisor:
@@ -66,6 +68,8 @@ class Hypervisor:
         self._lock = threading.RLock()
         self._connection: libvirt.virConnect | None = None
         self._registered: list[int] = []
+        # By UUID, of this connection: to look one up is a round trip.
+        self._domains: dict[str, libvirt.virDomain] = {}
         # Counts connections, so that the end of an old one, which may be
         # reported late, does not end the new one.
         self._generation = 0
@@ -156,10 +160,24 @@ class Hypervisor:
     def domain(self, guest_uuid: str) -> libvirt.virDomain:
         """Return libvirt's own object of a domain, on the connection of now.
 
+        It may be one that was looked up before.  libvirt knows by the UUID
+        which domain is meant, and says so when there is none any more.
+
         :raises libvirt.libvirtError: raw; for use within ``translated``
         :raises HypervisorUnavailable
         """
-        return self.connection().lookupByUUIDString(guest_uuid)
+        connection = self.connection()
+        with self._lock:
+            known = self._domains.get(guest_uuid) if connection is self._connection else None
+        if known is not None:
+            return known
+        domain = connection.lookupByUUIDString(guest_uuid)
+        with self._lock:
+            if connection is self._connection:
+                if len(self._domains) >= KNOWN_DOMAINS:
+                    self._domains.clear()
+                self._domains[guest_uuid] = domain
+        return domain
 
     def close(self) -> None:
         """Close the connection, for good; guests go on running."""
@@ -207,6 +225,8 @@ class Hypervisor:
         connection: libvirt.virConnect = self._connection
         self._connection = None
         registered, self._registered = self._registered, []
+        # Each keeps its connection open.
+        self._domains.clear()
         self._lost = False
         for callback in registered:
             with contextlib.suppress(libvirt.libvirtError):
