@@ -131,6 +131,8 @@ class FakeDomain:
         ]
 
     def _play(self, method: str) -> None:
+        if self not in self.connection.domains.values():
+            raise NO_DOMAIN  # as libvirt says to whoever looked it up before
         acts = self.script.get(method)
         if acts:
             act = acts.pop(0)

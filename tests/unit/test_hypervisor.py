@@ -18,6 +18,7 @@ import pytest
 
 from tests.unit import fake_libvirt
 from tests.unit.fake_libvirt import LOST
+from tests.unit.fake_libvirt import NO_DOMAIN
 from tests.unit.fake_libvirt import FakeConnection
 from tests.unit.fake_libvirt import FakeDomain
 from volumedrivers import exception
@@ -123,6 +124,37 @@ def test_lost_connection_is_opened_again(daemon: Daemon, hypervisor: Hypervisor,
             libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
         )
     )
+
+
+def test_domain_is_looked_up_once_a_connection(daemon: Daemon, hypervisor: Hypervisor) -> None:
+    guest = hypervisor.guest('vm1')
+    assert guest.disks() == guest.disks() == ()
+    first = daemon.connections[0]
+    # Another look-up would fail.
+    first.script['lookup'] = [NO_DOMAIN]
+    assert guest.disks() == ()
+    first.alive = False
+    assert guest.disks() == ()
+    assert guest.hypervisor.domain(guest.uuid) is daemon.domain
+    assert len(daemon.connections) == 2
+    daemon.connections[1].domains.clear()
+    with pytest.raises(exception.GuestNotFound):
+        guest.disks()
+
+
+def test_remembered_domains_are_not_without_end(
+    daemon: Daemon, hypervisor: Hypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hypervisor_module, 'KNOWN_DOMAINS', 2)
+    guests = [FakeDomain(f'vm{number}') for number in range(5)]
+
+    def prepare(connection: FakeConnection) -> None:
+        connection.domains.update({domain.name(): domain for domain in guests})
+
+    daemon.prepare = prepare
+    for domain in guests:
+        assert hypervisor.domain(domain.UUIDString()) is domain
+    assert len(hypervisor._domains) <= 2
 
 
 def test_late_report_of_an_old_connection_does_not_end_the_new_one(
