@@ -10,6 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
+from collections.abc import Iterator
 import threading
 import typing
 
@@ -24,6 +25,7 @@ from tests.unit.fake_libvirt import FakeConnection
 from tests.unit.fake_libvirt import FakeDomain
 from volumedrivers import exception
 from volumedrivers.libvirt import guest_detach
+from volumedrivers.libvirt import hypervisor
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.disk import IOTune
 from volumedrivers.libvirt.events import Verdict
@@ -135,6 +137,39 @@ def test_name_of_another_disk_is_refused(scene: Scene, definition: str, asked: D
     with pytest.raises(exception.AttachRefused, match=r'has (ua-1|vdb) already'):
         scene.guest.attach_disk(asked)
     assert scene.domain.calls == []
+
+
+@pytest.fixture
+def hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[typing.Callable[..., int]]:
+    """A call of libvirt that waits for a QEMU which never answers."""
+    monkeypatch.setattr(hypervisor, 'QEMU_DEADLINE', 0.05)
+    end = threading.Event()
+
+    def hang(*_: object) -> int:
+        end.wait(10)
+        return 0
+
+    yield hang
+    end.set()
+
+
+def test_qemu_that_hangs_is_given_up(
+    attached: Scene, monkeypatch: pytest.MonkeyPatch, hangs: typing.Callable[..., int]
+) -> None:
+    guest = attached.guest
+    other = Disk.parse(DISK.to_xml().replace('ua-1', 'ua-2').replace('vdb', 'vdc'))
+    for name, call in {
+        'attachDeviceFlags': lambda: guest.attach_disk(other),
+        'blockInfo': lambda: guest.resize_disk('vdb', 1 << 30),
+        'blockIoTune': lambda: guest.iotune('vdb'),
+        'setBlockIoTune': lambda: guest.set_iotune('vdb', IOTune(total_bytes_sec=1)),
+    }.items():
+        monkeypatch.setattr(attached.domain, name, hangs, raising=False)
+        with pytest.raises(exception.DeadlineExceeded, match='QEMU'):
+            call()
+    monkeypatch.setattr(attached.domain, 'detachDeviceAlias', hangs)
+    with pytest.raises(exception.DetachTimeout):
+        attached.detach()
 
 
 def test_live_half_is_undone_when_the_other_half_fails(scene: Scene) -> None:

@@ -257,6 +257,29 @@ def test_device_stays_while_the_guest_may_have_it(room: Room) -> None:
     assert any('stays connected' in note for note in caught.value.__notes__)
 
 
+@pytest.mark.parametrize(
+    'error',
+    [
+        exception.DeadlineExceeded(what='QEMU', seconds=120.0),
+        exception.Busy(what='guest', reason='held by remoteDispatchDomainAttachDeviceFlags'),
+    ],
+)
+def test_device_stays_while_an_attach_may_still_come_about(room: Room, error: Exception) -> None:
+    """libvirt shows the disk only when a QEMU that hangs has it."""
+    room.journal.fail['attach_disk'] = error
+    with pytest.raises(type(error)) as caught:
+        room.operations.attach(room.info, 'web1')
+    assert room.calls == ['connect', 'get_disk', 'attach_disk']
+    assert any('stays connected' in note for note in caught.value.__notes__)
+
+
+def test_device_is_taken_back_when_something_else_holds_the_guest(room: Room) -> None:
+    room.journal.fail['attach_disk'] = exception.Busy(what='guest', reason='held by a snapshot')
+    with pytest.raises(exception.Busy):
+        room.operations.attach(room.info, 'web1')
+    assert room.calls == ['connect', 'get_disk', 'attach_disk', 'disconnect']
+
+
 class GoneAfterAttach(fake.FakeGuest):
     """libvirt cannot be asked any more once a disk was offered."""
 

@@ -106,6 +106,7 @@ class Attach(Work):
         self.request = request
         self.disk: Disk | None = None
         self.offered = False  # libvirt was asked to attach
+        self.pending = False  # QEMU hangs, and may attach when it goes on
         self.had_it = False  # one of the guest's definitions, before
 
     def look(self) -> None:
@@ -161,6 +162,12 @@ class Attach(Work):
                 what=f'volume {self.volume_id}',
                 reason=f'guest {self.guest.name} has it; it stays connected',
             )
+        if self.pending:
+            raise exception.Busy(
+                what=f'volume {self.volume_id}',
+                reason=f'guest {self.guest.name} may still get it; it stays connected. '
+                'Call attach or detach again when the guest answers',
+            )
         if 'block' not in self.others().values():
             self.driver.disconnect_volume(self.info, self.name, volume=self.volume)
 
@@ -199,6 +206,7 @@ class Attach(Work):
         try:
             self.guest.attach_disk(self.disk)
         except Exception as error:
+            self.pending = _may_still_be_done(error)
             self._take_back(error)
             raise
 
@@ -347,6 +355,14 @@ def _answers_scsi(volume: ConnectedVolume) -> bool:
     if volume.source is not None:
         return volume.source.protocol == 'iscsi'
     return volume.source_type == 'block'
+
+
+def _may_still_be_done(error: Exception) -> bool:
+    """Tell whether an attach waits for a QEMU that hangs: this one, or one before it."""
+    if isinstance(error, exception.Busy):
+        # libvirt names the call that holds the guest.
+        return 'AttachDevice' in error.reason
+    return isinstance(error, exception.DeadlineExceeded)
 
 
 def _volume_id(connection_info: ConnectionInfo) -> str:
