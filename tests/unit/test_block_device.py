@@ -71,6 +71,22 @@ def test_name_that_the_kernel_did_not_give_is_kept(host, devices, path):
     assert devices.stable_path(str(host.dev / path), wait=0) == str(host.dev / path)
 
 
+def test_name_of_a_way_becomes_the_name_of_the_volume(host, devices):
+    links = ['disk/by-path/pci-0-fc-0x5-lun-1', f'disk/by-id/wwn-0x{NAA}']
+    host.device('sdb', links=links)
+
+    path = devices.stable_path(str(host.dev / links[0]), wait=0)
+
+    assert path == str(host.dev / links[1])
+
+
+def test_name_of_a_way_is_kept_where_the_volume_has_none(host, devices):
+    link = 'disk/by-path/pci-0-fc-0x5-lun-1'
+    host.device('sdb', links=[link])
+
+    assert devices.stable_path(str(host.dev / link), wait=0) == str(host.dev / link)
+
+
 def test_stable_path_waits_for_udev(host, devices):
     (host.udev / 'control').touch()
     path = host.device('sdb')

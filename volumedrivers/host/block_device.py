@@ -76,14 +76,19 @@ class BlockDevices:
     def stable_path(self, path: str, *, wait: float = 5.0) -> str | None:
         """Return the persistent name under /dev/disk (or /dev/storpool-byid, ...).
 
-        ``path`` itself when it is not a name the kernel gave.  Waits ``wait``
-        seconds for udev, where udev runs.  None when there is none.
+        ``path`` itself when it is neither a name the kernel gave nor one of a
+        way to the device, at whose end another volume may be one day.  Waits
+        ``wait`` seconds for udev, where udev runs.  None when there is none.
         """
-        if not self._is_kernel_name(path):
+        if os.path.dirname(path) == os.path.join(self._dev, 'disk/by-path'):
+            kernel_path = self.kernel_path(path) or path
+        elif self._is_kernel_name(path):
+            kernel_path = path
+        else:
             return path
         deadline = time.monotonic() + wait
         while True:
-            link = self._best_link(os.path.basename(path))
+            link = self._best_link(os.path.basename(kernel_path))
             # A queue means that better links may follow.
             settled = link is not None and not self._udev_is_busy()
             if settled or not self._udev_runs() or time.monotonic() >= deadline:
