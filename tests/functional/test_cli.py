@@ -165,7 +165,9 @@ def test_life_of_a_file_on_a_share(
     libvirtd: PrivateLibvirtd, mount_namespace: str, guest: Guest, tmp_path: pathlib.Path
 ) -> None:
     command = Command(
-        libvirtd.uri, tmp_path, ('nsenter', f'--mount={mount_namespace}/ns/mnt', '--')
+        libvirtd.uri,
+        tmp_path,
+        ('nsenter', f'--mount={mount_namespace}/ns/mnt', f'--root={mount_namespace}/root', '--'),
     )
     with GlusterServer(tmp_path / 'gluster') as server:
         (server.brick / 'volume-1').write_bytes(bytes(8 * MIB))
