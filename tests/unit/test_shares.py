@@ -12,6 +12,7 @@
 
 """Mounting, counting and resolving, on real mounts; the tests run as root."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -310,6 +311,48 @@ class TestFailures:
         with pytest.raises(exception.WrongMount, match='something else'):
             mounts.acquire(share, 'a')
         assert nothing_left(tmp_path, share)
+
+    @pytest.mark.parametrize('name', ['make_mount_point', 'mount'])
+    def test_a_helper_that_cannot_be_started(
+        self, mounts, mounter, share, tmp_path, name, monkeypatch
+    ):
+        def fail(*args, **options):
+            raise OSError(errno.EMFILE, 'too many open files')
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mounter, name, fail)
+            with pytest.raises(exception.MountFailed, match='too many'):
+                mounts.acquire(share, 'a')
+        assert nothing_left(tmp_path, share)
+
+    def test_a_mount_that_cannot_be_noted_is_taken_back(
+        self, mounts, share, tmp_path, monkeypatch
+    ):
+        claim = mounts.users.claim
+
+        def full(place, mark):
+            if mark != shares.BEGUN:
+                raise exception.InvalidOption(option='state_path', found='full', expected='room')
+            claim(place, mark)
+
+        monkeypatch.setattr(mounts.users, 'claim', full)
+        with pytest.raises(exception.InvalidOption):
+            mounts.acquire(share, 'a')
+        assert nothing_left(tmp_path, share)
+
+    def test_a_mount_table_that_cannot_be_read_is_no_answer(self, mounts, share, monkeypatch):
+        def fail(place):
+            raise OSError(errno.EIO, 'input/output error')
+
+        mounts.acquire(share, 'a')
+        with monkeypatch.context() as patch:
+            patch.setattr(shares.mount_table, 'find', fail)
+            for call in (mounts.acquire, mounts.release):
+                with pytest.raises(exception.MountFailed, match='mount table'):
+                    call(share, 'a')
+        assert mounted(share)
+        assert mounts.users.users(share.mount_point) == {'a'}
+        assert mounts.release(share, 'a') is False
 
     def test_a_busy_mount_stays_counted_until_it_can_go(self, mounts, share, tmp_path):
         mounts.acquire(share, 'a')

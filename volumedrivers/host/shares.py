@@ -259,7 +259,7 @@ class ShareMounts:
 
     def _ensure_mounted(self, share: Share, mount: Callable[[], None] | None) -> None:
         place = share.mount_point
-        found = mount_table.find(place)
+        found = _find(share)
         if found is not None:
             share.check(found)
             if self.users.claimed(place) == BEGUN:
@@ -280,7 +280,7 @@ class ShareMounts:
                 self._undo_failed(share, error)
                 raise
         try:
-            found = mount_table.find(place)
+            found = _find(share)
             if found is None:
                 raise exception.MountFailed(
                     source=share.source,
@@ -294,10 +294,10 @@ class ShareMounts:
                     mount_point=place,
                     reason='it was mounted, and its client died at once',
                 )
+            self.users.claim(place, found.mark)
         except exception.VolumeDriversError as error:
             self._undo_failed(share, error)
             raise
-        self.users.claim(place, found.mark)
 
     def _mount_with_helper(self, share: Share) -> Callable[[], None]:
         def mount() -> None:
@@ -313,7 +313,7 @@ class ShareMounts:
         return mount
 
     def _mounted_rightly(self, share: Share) -> bool:
-        found = mount_table.find(share.mount_point)
+        found = _find(share)
         return found is not None and share.matches(found)
 
     def _answers(self, share: Share) -> bool:
@@ -344,7 +344,7 @@ class ShareMounts:
     def _undo_failed(self, share: Share, error: exception.VolumeDriversError) -> None:
         """Take back what a failed mount left; the first error stays the one raised."""
         late = isinstance(error, exception.DeadlineExceeded)
-        if late and mount_table.find(share.mount_point) is None:
+        if late and _find(share) is None:
             # It may still come about; the claim says whose it is then.
             return
         try:
@@ -360,7 +360,7 @@ class ShareMounts:
         """
         place = share.mount_point
         claim = self.users.claimed(place)
-        found = mount_table.find(place)
+        found = _find(share)
         ours = found is not None and (
             just_made or (claim in (BEGUN, found.mark) and share.matches(found))
         )
@@ -395,7 +395,7 @@ class ShareMounts:
                 )
                 return
             except (exception.MountFailed, exception.Busy, exception.DeadlineExceeded) as error:
-                if mount_table.find(place) is None:
+                if _find(share) is None:
                     return
                 over = time.monotonic() + pause > end
                 if (over or not _busy(error)) and not force:
@@ -411,7 +411,12 @@ class ShareMounts:
     def _call(self, share: Share, verb: str, function: Callable[[], None]) -> None:
         what = f'{verb} of {share.source} at {share.mount_point}'
         # The privileged function has the same deadline and the better message.
-        deadline.call(function, what=what, seconds=self.seconds + 2)
+        try:
+            deadline.call(function, what=what, seconds=self.seconds + 2)
+        except OSError as error:
+            raise exception.MountFailed(
+                source=share.source, mount_point=share.mount_point, reason=f'{verb}: {error}'
+            ) from error
 
     def _ask(self, share: Share, function: Callable[[], typing.Any]) -> typing.Any:
         try:
@@ -457,6 +462,21 @@ class ShareMounts:
             what=f'somebody else who mounts or unmounts {share.mount_point}',
             seconds=self.seconds,
         )
+
+
+def _find(share: Share) -> mount_table.Mount | None:
+    """Return what is mounted at the share's mount point.
+
+    :raises MountFailed: the kernel did not say
+    """
+    try:
+        return mount_table.find(share.mount_point)
+    except OSError as error:
+        raise exception.MountFailed(
+            source=share.source,
+            mount_point=share.mount_point,
+            reason=f'the mount table cannot be read: {error.strerror}',
+        ) from error
 
 
 def _busy(error: exception.VolumeDriversError) -> bool:
