@@ -22,6 +22,7 @@ from tests.functional import volumes
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
+from volumedrivers.testing.ceph import CephCluster
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 
@@ -62,6 +63,13 @@ def linux_guest(
     """A guest with a small Linux, which lets go of virtio-blk disks too."""
     directory: pathlib.Path = tmp_path_factory.mktemp('linux')
     with guests.CooperatingGuest(hypervisor, directory, 'linux') as started:
+        yield started
+
+
+@pytest.fixture(scope='session')
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephCluster]:
+    """A Ceph of one node; each test has an image of its own in it."""
+    with CephCluster(tmp_path_factory.mktemp('ceph') / 'cluster') as started:
         yield started
 
 

@@ -35,12 +35,6 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope='module')
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CephCluster]:
-    with CephCluster(tmp_path_factory.mktemp('ceph') / 'cluster') as started:
-        yield started
-
-
-@pytest.fixture(scope='module')
 def secret_uuid(hypervisor: Hypervisor, cluster: CephCluster) -> Iterator[str]:
     """The secret an operator defines once on every host."""
     yield hypervisor.secrets.ensure('ceph', USAGE, cluster.key)

@@ -44,9 +44,9 @@ class Volume(abc.ABC):
 
     FORMAT = 'raw'
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, size: int = SIZE) -> None:
         self.path = directory / f'volume.{self.FORMAT}'
-        run('qemu-img', 'create', '-q', '-f', self.FORMAT, str(self.path), str(SIZE))
+        run('qemu-img', 'create', '-q', '-f', self.FORMAT, str(self.path), str(size))
         self.write(0x11, 0)
 
     def __enter__(self) -> typing.Self:
@@ -107,8 +107,8 @@ class Qcow2Volume(RawVolume):
 class NbdVolume(Volume):
     UNIX = False
 
-    def __init__(self, directory: pathlib.Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: pathlib.Path, size: int = SIZE) -> None:
+        super().__init__(directory, size)
         self.server = NbdServer(directory, image=self.path, unix=self.UNIX)
 
     def __enter__(self) -> typing.Self:
