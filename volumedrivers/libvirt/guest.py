@@ -121,6 +121,7 @@ class Guest:
 
         :raises AttachRefused: nothing is left of it
         :raises HypervisorUnavailable: unknown how far it came; call again
+        :raises DeadlineExceeded: QEMU hangs; it may still get the disk later
         :raises Busy, GuestNotFound
         """
         flags = self._missing(disk)
@@ -128,7 +129,11 @@ class Guest:
             LOG.debug('Guest %s has %s already', self._name, _name_of(disk))
             return
         try:
-            self.hypervisor.domain(self._uuid).attachDeviceFlags(disk.to_xml(), flags)
+            domain = self.hypervisor.domain(self._uuid)
+            self._wait_for_qemu(
+                f'attach {_name_of(disk)} to',
+                lambda: domain.attachDeviceFlags(disk.to_xml(), flags),
+            )
         except libvirt.libvirtError as e:
             error = self._translated(e, f'attach {_name_of(disk)} to')
             if isinstance(error, exception.HypervisorError):
@@ -193,14 +198,14 @@ class Guest:
 
         :raises InvalidSize: 0, negative or not a whole number
         :raises ShrinkRefused, DiskNotFound, ResizeRefused
-        :raises HypervisorUnavailable, Busy, GuestNotFound
+        :raises HypervisorUnavailable, DeadlineExceeded, Busy, GuestNotFound
         """
         check_size(size, target)
         definitions = self._definitions()
         self._require(definitions, target)
         if definitions.live is None or definitions.live.find(target=target) is None:
             return
-        capacity = self._ask(
+        capacity = self._ask_qemu(
             f'ask for the size of {target} of', lambda domain: domain.blockInfo(target)
         )[0]
         if capacity == size:
@@ -208,8 +213,10 @@ class Guest:
         if capacity > size:
             raise exception.ShrinkRefused(disk=target, current=capacity, size=size)
         try:
-            self.hypervisor.domain(self._uuid).blockResize(
-                target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+            domain = self.hypervisor.domain(self._uuid)
+            self._wait_for_qemu(
+                f'resize {target} of',
+                lambda: domain.blockResize(target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES),
             )
         except libvirt.libvirtError as e:
             error = self._translated(e, f'resize {target} of')
@@ -224,7 +231,7 @@ class Guest:
 
         What is not limited is not in the answer.
 
-        :raises DiskNotFound, HypervisorUnavailable, HypervisorError
+        :raises DiskNotFound, HypervisorUnavailable, DeadlineExceeded, HypervisorError
         """
         definitions = self._definitions()
         self._require(definitions, target)
@@ -234,7 +241,7 @@ class Guest:
             if definitions.live is None
             else libvirt.VIR_DOMAIN_AFFECT_LIVE
         )
-        found = self._ask(
+        found = self._ask_qemu(
             f'ask for the limits of {target} of', lambda domain: domain.blockIoTune(target, flags)
         )
         return IOTune(
@@ -246,7 +253,7 @@ class Guest:
 
         :raises HypervisorError: libvirt refused it, such as a total together
             with a read or write limit of the same kind
-        :raises DiskNotFound, HypervisorUnavailable, Busy, GuestNotFound
+        :raises DiskNotFound, HypervisorUnavailable, DeadlineExceeded, Busy, GuestNotFound
         """
         definitions = self._definitions()
         flags = self._require(definitions, target)
@@ -256,7 +263,10 @@ class Guest:
             if value is not None:
                 parameters[name] = value
         with self.hypervisor.translated(f'limit {target} of guest {self._name}', guest=self._name):
-            self.hypervisor.domain(self._uuid).setBlockIoTune(target, parameters, flags)
+            domain = self.hypervisor.domain(self._uuid)
+            self._wait_for_qemu(
+                f'limit {target} of', lambda: domain.setBlockIoTune(target, parameters, flags)
+            )
 
     def _ask(
         self, action: str, question: typing.Callable[[libvirt.virDomain], typing.Any]
@@ -266,6 +276,16 @@ class Guest:
             lambda _: question(self.hypervisor.domain(self._uuid)),
             guest=self._name,
         )
+
+    def _ask_qemu(
+        self, action: str, question: typing.Callable[[libvirt.virDomain], typing.Any]
+    ) -> typing.Any:
+        return self._ask(
+            action, lambda domain: self._wait_for_qemu(action, lambda: question(domain))
+        )
+
+    def _wait_for_qemu(self, action: str, function: typing.Callable[[], typing.Any]) -> typing.Any:
+        return self.hypervisor.within_deadline(f'{action} guest {self._name}', function)
 
     def _definitions(self) -> guest_definition.Definitions:
         definitions: guest_definition.Definitions = self._ask(

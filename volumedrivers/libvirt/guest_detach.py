@@ -71,7 +71,7 @@ class _Asked(enum.Enum):
     """What became of asking for the disk."""
 
     YES = enum.auto()
-    PERHAPS = enum.auto()  # the connection broke
+    PERHAPS = enum.auto()  # the connection broke, or QEMU hangs
     GONE = enum.auto()  # there was nothing to ask for
 
 
@@ -185,8 +185,12 @@ class Detachment:
         """Ask QEMU to ask the guest."""
         try:
             domain = self.hypervisor.domain(self.guest_uuid)
-            domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        except exception.HypervisorUnavailable as e:
+            self.hypervisor.within_deadline(
+                f'release {self.disk_name}',
+                lambda: domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE),
+                seconds=self.timeout,
+            )
+        except (exception.HypervisorUnavailable, exception.DeadlineExceeded) as e:
             LOG.debug('Detaching %s: %s', self.disk_name, e)
             return _Asked.PERHAPS
         except libvirt.libvirtError as e:

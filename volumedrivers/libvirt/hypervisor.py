@@ -23,6 +23,7 @@ import libvirt
 from oslo_log import log as logging
 
 from volumedrivers import exception
+from volumedrivers.host import deadline
 from volumedrivers.libvirt import errors
 from volumedrivers.libvirt.events import EventLoop
 from volumedrivers.libvirt.events import GuestEvents
@@ -40,6 +41,9 @@ KEEPALIVE = (5, 6)
 OPEN_DEADLINE = 30.0
 # So many domains are remembered at most.
 KNOWN_DOMAINS = 256
+# What QEMU has to do itself may take so many seconds.  libvirt waits for QEMU
+# without end, and 30 s for another call that waits for it.
+QEMU_DEADLINE = 120.0
 
 
 class Hypervisor:
@@ -130,6 +134,28 @@ class Hypervisor:
             yield
         except libvirt.libvirtError as e:
             raise errors.translate(e, uri=self.uri, action=action, guest=guest) from e
+
+    def within_deadline(
+        self,
+        action: str,
+        function: typing.Callable[[], Answer],
+        *,
+        seconds: float | None = None,
+    ) -> Answer:
+        """Call libvirt for something that QEMU has to do, or to answer.
+
+        :param action: what it is, in words, for the error
+        :param seconds: how long it may take; default: QEMU_DEADLINE
+        :raises libvirt.libvirtError: raw; for use within ``translated``
+        :raises DeadlineExceeded: QEMU hangs; it may still do it later
+        """
+        return deadline.call(
+            function,
+            what=f'QEMU, to {action}',
+            seconds=QEMU_DEADLINE if seconds is None else seconds,
+            # Whoever is interrupted has to know what came of it.
+            interruptible=False,
+        )
 
     def guest(self, name: str) -> Guest:
         """Find a domain by name or UUID.
