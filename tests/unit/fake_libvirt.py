@@ -45,7 +45,7 @@ class FakeDomain:
         self.script: dict[str, list[Exception | Callable[[], object]]] = {}
         self.capacity = 2**30
         self.limits: dict[str, object] = {}
-        self.connection: FakeConnection
+        self.connection: FakeConnection | None = None  # the one that has it
 
     def name(self) -> str:
         return self._name
@@ -131,7 +131,7 @@ class FakeDomain:
         ]
 
     def _play(self, method: str) -> None:
-        if self not in self.connection.domains.values():
+        if self.connection is not None and self not in self.connection.domains.values():
             raise NO_DOMAIN  # as libvirt says to whoever looked it up before
         acts = self.script.get(method)
         if acts:
