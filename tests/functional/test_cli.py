@@ -133,7 +133,7 @@ def test_life_of_an_iscsi_volume(
 
     detached = command.json('detach', guest.name, 'sda', '--connection-info', str(file))
     assert detached['removed_from_guest'] is True
-    assert detached['left_on_host'] is False
+    assert detached['still_used_by'] == []
     assert target.sessions() == 0
     assert guest.disks() == ()
 

@@ -316,7 +316,6 @@ def test_detach_guest_first(room: Room, volume: str | None) -> None:
     assert room.calls == ['detach_disk', 'disconnect']
     assert result.target == 'vdb'
     assert result.removed_from_guest
-    assert not result.left_on_host
     assert result.still_used_by == ()
     assert room.driver.attachment == f'{fake.GUEST_UUID}/{fake.VOLUME_ID}'
 
@@ -352,7 +351,7 @@ def test_detach_of_a_volume_the_guest_does_not_have(room: Room) -> None:
     result = room.operations.detach(room.info, 'web1', 'vdb')
     assert room.calls == ['disconnect']
     assert not result.removed_from_guest
-    assert not result.left_on_host
+    assert result.still_used_by == ()
 
 
 def test_detach_says_when_another_guest_keeps_the_volume_here(room: Room) -> None:
@@ -361,7 +360,7 @@ def test_detach_says_when_another_guest_keeps_the_volume_here(room: Room) -> Non
     room.other.present.append(disk)
     result = room.operations.detach(room.info, 'web1')
     assert room.calls == ['disconnect']
-    assert (result.left_on_host, result.still_used_by) == (True, ('web2',))
+    assert result.still_used_by == ('web2',)
 
 
 def test_detach_when_the_disk_goes_while_we_look(room: Room) -> None:
@@ -369,7 +368,7 @@ def test_detach_when_the_disk_goes_while_we_look(room: Room) -> None:
     room.journal.fail['detach_disk'] = exception.DiskNotFound(guest='web1', disk='vdb')
     result = room.operations.detach(room.info, 'web1')
     assert not result.removed_from_guest
-    assert not result.left_on_host
+    assert result.still_used_by == ()
 
 
 def test_detach_leaves_the_device_to_another_guest(room: Room) -> None:
@@ -378,7 +377,6 @@ def test_detach_leaves_the_device_to_another_guest(room: Room) -> None:
     result = room.operations.detach(room.info, 'web1')
     assert room.calls == ['detach_disk']
     assert result.still_used_by == ('web2',)
-    assert result.left_on_host
 
 
 def test_detach_from_a_guest_that_is_gone(room: Room) -> None:
@@ -386,7 +384,7 @@ def test_detach_from_a_guest_that_is_gone(room: Room) -> None:
     result = room.operations.detach(room.info, gone.upper())
     assert room.calls == ['disconnect']
     assert room.driver.attachment == f'{gone}/{fake.VOLUME_ID}'
-    assert not result.left_on_host
+    assert result.still_used_by == ()
 
 
 def test_detach_from_a_guest_that_is_gone_spares_the_others(room: Room) -> None:
@@ -441,7 +439,7 @@ def test_detach_stops_when_other_guests_cannot_be_asked(room: Room) -> None:
 def test_detach_ignores_guests_that_went_meanwhile(room: Room) -> None:
     attached(room)
     room.other.journal.fail['disks'] = exception.GuestNotFound(guest='web2', uri='u')
-    assert not room.operations.detach(room.info, 'web1').left_on_host
+    assert room.operations.detach(room.info, 'web1').still_used_by == ()
 
 
 @pytest.mark.parametrize('operation', ['detach', 'extend'])

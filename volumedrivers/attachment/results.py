@@ -77,8 +77,8 @@ class DetachResult(Result):
 
     :ivar target: what its disk was called; None: the guest did not have it
     :ivar removed_from_guest: False: the guest did not have it
-    :ivar left_on_host: whether this host still has it, because other guests do
-    :ivar still_used_by: these guests
+    :ivar still_used_by: other guests of this host that have the volume; then
+        its device stays
     """
 
     guest: str
@@ -87,7 +87,6 @@ class DetachResult(Result):
     driver_volume_type: str
     target: str | None
     removed_from_guest: bool
-    left_on_host: bool
     still_used_by: tuple[str, ...]
     forced: bool
     seconds: dict[str, float]

@@ -295,7 +295,6 @@ class Detach(Work):
             driver_volume_type=self.info.driver_volume_type,
             target=self.target,
             removed_from_guest=self.removed_from_guest,
-            left_on_host=bool(self.still_used_by),
             still_used_by=self.still_used_by,
             forced=self.force,
             seconds=seconds,
