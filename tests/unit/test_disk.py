@@ -12,6 +12,8 @@
 import json
 import pathlib
 import pickle
+import re
+import textwrap
 
 from hypothesis import HealthCheck
 from hypothesis import given
@@ -46,6 +48,7 @@ from volumedrivers.libvirt.xml_document import Document
 from volumedrivers.libvirt.xml_document import Flag
 
 DOCUMENTS = pathlib.Path(__file__).parent / 'documents'
+DOCUMENTATION = pathlib.Path(__file__).parents[2] / 'doc' / 'source' / 'disk.rst'
 CASES = pathlib.Path(__file__).parent.parent / 'parity' / 'cases.jsonl'
 MODULES = (disk_module, disk_address, disk_source, disk_tuning, secret, snapshot)
 
@@ -224,6 +227,24 @@ def test_a_network_disk_with_its_login_beside_the_source():
 </disk>"""
     )
     rng.validate_disk(disk.to_xml())
+
+
+def test_what_the_documentation_shows_is_valid():
+    text = DOCUMENTATION.read_text(encoding='utf-8')
+    (sample,) = re.findall(r'code-block:: python\n\n((?: {3}.*\n|\n)+)', text)
+    names = {
+        'disk': Disk(
+            type='block',
+            device='disk',
+            driver=Driver(name='qemu', type='raw'),
+            source=Source(dev='/dev/disk/by-id/wwn-0x6001'),
+            target=Target(dev='sdb', bus='scsi'),
+        )
+    }
+    exec(textwrap.dedent(sample), names)
+    for name in ('disk', 'lun', 'rbd', 'vhost'):
+        rng.validate_disk(names[name].to_xml())
+    assert '<product>fast</product>' in names['disk'].to_xml()
 
 
 def test_a_chain_ends_with_an_empty_backing_store():

@@ -84,9 +84,10 @@ class Driver(Document):
 class IOTune(Document):
     """Limits; total excludes read and write of the same kind.
 
-    *_bytes_sec are bytes, *_iops_sec requests a second; *_max is what a burst
-    may use, *_max_length how many seconds one may last.  size_iops_sec is how
-    many bytes count as one request; disks with one group_name share limits.
+    ``*_bytes_sec`` are bytes, ``*_iops_sec`` requests a second; ``*_max`` is what
+    a burst may use, ``*_max_length`` how many seconds one may last.
+    ``size_iops_sec`` is how many bytes count as one request; disks with one
+    ``group_name`` share limits.
     """
 
     TAG = 'iotune'
