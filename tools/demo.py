@@ -24,6 +24,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -160,7 +161,7 @@ class Demo:
             target = stack.enter_context(IscsiTarget(self.directory / 'tgt', size=64 * MIB))
             say(
                 'target',
-                f'tgt at {target.portal} (no CHAP: an embedded libvirt cannot hold its secret)',
+                f'tgt at {target.portal}, no CHAP: an embedded libvirt holds no secrets',
                 time.monotonic() - clock,
             )
 
@@ -172,7 +173,7 @@ class Demo:
             ).stdout.split()[3]
             say(
                 'guest',
-                f'QEMU {version} in {hypervisor.uri.split("?")[0]}',
+                f'QEMU {version} in {hypervisor.uri.split("?")[0]}; it is empty, QEMU does its I/O',
                 time.monotonic() - clock,
             )
 
@@ -224,7 +225,7 @@ class Demo:
             raise SystemExit(f'{volume.image} does not hold what the guest wrote')
         say(
             'write',
-            f"1 MiB through the guest's disk; {volume.where} holds the same",
+            f"1 MiB to the guest's disk; {volume.where} holds the same",
             time.monotonic() - clock,
         )
 
@@ -237,7 +238,8 @@ class Demo:
             raise SystemExit(f'{volume.image} does not hold what the guest wrote at its end')
         say(
             'grow',
-            f'from {volume.size // MIB} to {size // MIB} MiB while attached, and wrote its last',
+            f'from {volume.size // MIB} to {size // MIB} MiB while attached; '
+            'its new end was written, too',
             time.monotonic() - clock,
         )
 
@@ -256,8 +258,9 @@ class Demo:
         say(done.target, f'the guest let go{after}', sum(done.seconds.values()))
 
     def short(self, source: str) -> str:
-        """Cut what would not fit on a line."""
-        return source.replace(str(self.directory / 'state'), '...')
+        """Cut what would not fit on a line: the temporary directory and most of the ids."""
+        source = source.replace(str(self.directory / 'state' / 'mnt'), 'mnt')
+        return re.sub(r'([0-9a-f]{8})[0-9a-f-]{24,28}', r'\1...', source)
 
     def prove_that_nothing_is_left(
         self, guest, server: GlusterServer, target: IscsiTarget
