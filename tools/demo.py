@@ -173,7 +173,7 @@ class Demo:
             ).stdout.split()[3]
             say(
                 'guest',
-                f'QEMU {version} in {hypervisor.uri.split("?")[0]}; it is empty, QEMU does its I/O',
+                f'QEMU {version} in {hypervisor.uri.split("?")[0]}; empty, QEMU does its I/O',
                 time.monotonic() - clock,
             )
 
