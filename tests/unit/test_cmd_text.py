@@ -58,6 +58,11 @@ def test_no_size(value: str) -> None:
 @pytest.mark.parametrize(
     ('name', 'value', 'words'),
     [
+        (
+            'ip',
+            {'was': '192.0.2.1', 'matters_for': ['*']},
+            'was 192.0.2.1, matters for every protocol',
+        ),
         ('x', None, '-'),
         ('x', [], '-'),
         ('x', {}, '-'),

@@ -56,6 +56,8 @@ def human(name: str, value: typing.Any) -> str:
         words = separator.join(human(name, item) for item in value)
     elif isinstance(value, dict):
         words = _mapping(name, value)
+    elif name == 'matters_for' and value == '*':
+        words = 'every protocol'
     elif isinstance(value, float):
         words = f'{value:g} s' if 'seconds' in name else f'{value:g}'
     elif isinstance(value, int) and name.endswith('size'):
