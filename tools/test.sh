@@ -22,6 +22,6 @@ lint-imports --no-cache
 say "sphinx: documentation"
 sphinx-build -q -W -b html doc/source "$WORK/doc"
 say "parity: Nova's answers on 903 inputs"
-python tests/parity/compare.py --adapter tests/parity/adapter.py --corpus tests/parity/cases.jsonl
+python tests/parity/compare.py --adapter tests/parity/adapter.py --show 0
 say "pytest: unit tests, parity, then functional tests on a real libvirtd, QEMU and storage"
 exec pytest -q tests/unit tests/parity tests/functional
