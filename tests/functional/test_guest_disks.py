@@ -13,7 +13,9 @@
 """Disks of real guests: in, through, larger, limited and out again."""
 
 import concurrent.futures
+import os
 import pathlib
+import signal
 
 import pytest
 
@@ -27,6 +29,7 @@ from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
 from volumedrivers.testing.guests import CooperatingGuest
+from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 
 
@@ -311,3 +314,24 @@ def test_network_source_is_recognised(guest: Guest, tmp_path: pathlib.Path) -> N
         with pytest.raises(exception.AttachRefused):
             guest.attach_disk(other)
         guest.detach_disk(alias='ua-volume')
+
+
+def test_qemu_that_hangs_with_a_disk_is_seen(
+    libvirtd: PrivateLibvirtd,
+    guest: Guest,
+    raw_volume: volumes.Volume,
+) -> None:
+    pid = int((libvirtd.directory / 'run' / 'qemu' / f'{guest.name}.pid').read_text())
+    with concurrent.futures.ThreadPoolExecutor() as helper:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            attach = helper.submit(guest.attach_disk, raw_volume.disk('scsi', 'sda'))
+            with pytest.raises(exception.Busy):
+                while not attach.done():
+                    guest.wait_until_idle(0.2)
+            assert guest.disks() == ()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        attach.result(20)
+    guest.wait_until_idle()
+    assert len(guest.disks()) == 1

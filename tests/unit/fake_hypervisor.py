@@ -61,9 +61,13 @@ class FakeGuest:
         self.present: list[Disk] = []
         self.defined: list[Disk] | None = None  # where the persistent definition differs
         self.running = True
+        self.when_idle: typing.Callable[[], None] = lambda: None
 
     def is_running(self) -> bool:
         return self.running
+
+    def wait_until_idle(self) -> None:
+        self.when_idle()
 
     def disks(self, *, persistent: bool = False) -> tuple[Disk, ...]:
         if 'disks' in self.journal.fail:

@@ -44,6 +44,7 @@ class FakeDomain:
         #: by method name: exceptions to raise or functions to call, once each
         self.script: dict[str, list[Exception | Callable[[], object]]] = {}
         self.capacity = 2**30
+        self.control = libvirt.VIR_DOMAIN_CONTROL_OK
         self.limits: dict[str, object] = {}
         self.connection: FakeConnection | None = None  # the one that has it
 
@@ -56,6 +57,10 @@ class FakeDomain:
     def isActive(self) -> int:
         self._play('isActive')
         return int(self.live is not None)
+
+    def controlInfo(self) -> list[int]:
+        self._play('controlInfo')
+        return [self.control, 0, 0]
 
     def isPersistent(self) -> int:
         return int(self.persistent is not None)

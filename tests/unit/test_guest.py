@@ -84,6 +84,32 @@ def attached(scene: Scene) -> Scene:
     return scene
 
 
+# What QEMU is at
+
+
+def test_guest_whose_qemu_does_not_answer_is_busy(scene: Scene) -> None:
+    scene.domain.control = libvirt.VIR_DOMAIN_CONTROL_OCCUPIED
+    with pytest.raises(exception.Busy, match='may still get or lose a disk'):
+        scene.guest.wait_until_idle(0.01)
+
+
+def test_guest_is_waited_for_until_its_qemu_answers(scene: Scene) -> None:
+    scene.domain.control = libvirt.VIR_DOMAIN_CONTROL_OCCUPIED
+
+    def answer() -> None:
+        scene.domain.control = libvirt.VIR_DOMAIN_CONTROL_JOB
+
+    scene.domain.script['controlInfo'] = [lambda: None, answer]
+    scene.guest.wait_until_idle(10)
+    assert scene.domain.script['controlInfo'] == []
+
+
+def test_guest_that_does_not_run_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch, FakeDomain(running=False))
+    scene.domain.control = libvirt.VIR_DOMAIN_CONTROL_OCCUPIED
+    scene.guest.wait_until_idle(0)
+
+
 # Attach
 
 

@@ -354,6 +354,24 @@ def test_detach_of_a_volume_the_guest_does_not_have(room: Room) -> None:
     assert result.still_used_by == ()
 
 
+def test_detach_takes_nothing_away_while_the_guest_may_still_get_the_disk(room: Room) -> None:
+    def busy() -> None:
+        raise exception.Busy(what='guest web1', reason='QEMU hangs')
+
+    room.guest.when_idle = busy
+    with pytest.raises(exception.Busy):
+        room.operations.detach(room.info, 'web1')
+    assert room.calls == []
+
+
+def test_detach_of_a_disk_that_the_guest_just_got(room: Room) -> None:
+    room.guest.when_idle = lambda: room.guest.present.append(fake.make_disk(fake.VOLUME_ID, 'vdb'))
+    result = room.operations.detach(room.info, 'web1')
+    assert room.calls == ['detach_disk', 'disconnect']
+    assert result.removed_from_guest
+    assert result.target == 'vdb'
+
+
 def test_detach_says_when_another_guest_keeps_the_volume_here(room: Room) -> None:
     disk = fake.make_disk(fake.VOLUME_ID, 'vda')
     disk.type = 'network'

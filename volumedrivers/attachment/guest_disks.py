@@ -42,6 +42,9 @@ class GoneGuest:
         self.name = guest_uuid
         self.uuid = guest_uuid
 
+    def wait_until_idle(self) -> None:
+        """It has no QEMU."""
+
     def disks(self, *, persistent: bool = False) -> tuple['Disk', ...]:
         """It has none."""
         return ()

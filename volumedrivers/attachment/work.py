@@ -268,6 +268,10 @@ class Detach(Work):
 
     def detach(self) -> None:
         if self.target is None:
+            # An attach that hangs in QEMU, or was begun by somebody else.
+            self.guest.wait_until_idle()
+            self.find(None)
+        if self.target is None:
             return
         try:
             self.guest.detach_disk(

@@ -13,6 +13,7 @@
 """One domain: attach, detach and resize its disks, and wait for the guest."""
 
 import itertools
+import time
 import typing
 
 import libvirt
@@ -31,6 +32,8 @@ if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.hypervisor import Hypervisor
 
 LOG = logging.getLogger(__name__)
+
+_POLL = 0.05  # seconds between two questions whether QEMU has answered
 
 # setBlockIoTune leaves a kind of limit alone when nothing of it is given, and
 # refuses to lift one whose burst or request size it is to leave alone.  So all
@@ -70,6 +73,25 @@ class Guest:
         :raises HypervisorUnavailable, GuestNotFound
         """
         return bool(self._ask('ask for the state of', lambda domain: domain.isActive()))
+
+    def wait_until_idle(self, seconds: float = 5.0) -> None:
+        """Wait until libvirt waits for nothing that QEMU of this guest does.
+
+        A disk that is being attached is in no definition until QEMU has it: who
+        takes "the guest has no such disk" for an answer asks this first.
+
+        :raises Busy: QEMU is still at it
+        :raises HypervisorUnavailable, GuestNotFound, HypervisorError
+        """
+        end = time.monotonic() + seconds
+        while self._is_occupied():
+            if time.monotonic() > end:
+                raise exception.Busy(
+                    what=f'guest {self._name}',
+                    reason=f'its QEMU has not answered libvirt for {seconds:g} s, and may still '
+                    'get or lose a disk',
+                )
+            time.sleep(_POLL)
 
     def disks(self, *, persistent: bool = False) -> tuple[Disk, ...]:
         """The disks of the live definition (or the persistent one).
@@ -286,6 +308,20 @@ class Guest:
 
     def _wait_for_qemu(self, action: str, function: typing.Callable[[], typing.Any]) -> typing.Any:
         return self.hypervisor.within_deadline(f'{action} guest {self._name}', function)
+
+    def _is_occupied(self) -> bool:
+        def question(domain: libvirt.virDomain) -> bool:
+            if not domain.isActive():
+                return False
+            try:
+                state: int = domain.controlInfo()[0]
+            except libvirt.libvirtError as e:
+                if e.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+                    return False  # it ended in between
+                raise
+            return bool(state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED)
+
+        return bool(self._ask('ask for the QEMU of', question))
 
     def _definitions(self) -> guest_definition.Definitions:
         definitions: guest_definition.Definitions = self._ask(
