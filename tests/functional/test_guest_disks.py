@@ -322,13 +322,17 @@ def test_qemu_that_hangs_with_a_disk_is_seen(
     raw_volume: volumes.Volume,
 ) -> None:
     pid = int((libvirtd.directory / 'run' / 'qemu' / f'{guest.name}.pid').read_text())
+
+    def watch(attach: 'concurrent.futures.Future[None]') -> None:
+        while not attach.done():
+            guest.wait_until_idle(0.2)
+
     with concurrent.futures.ThreadPoolExecutor() as helper:
         os.kill(pid, signal.SIGSTOP)
         try:
             attach = helper.submit(guest.attach_disk, raw_volume.disk('scsi', 'sda'))
             with pytest.raises(exception.Busy):
-                while not attach.done():
-                    guest.wait_until_idle(0.2)
+                watch(attach)
             assert guest.disks() == ()
         finally:
             os.kill(pid, signal.SIGCONT)
