@@ -33,6 +33,8 @@ command line follows from it::
     |   |-- PrivilegedCallRefused
     |   |-- MultipathNotRunning
     |   |-- SecretsNotSupported
+    |   |-- EncryptionNotSupported
+    |   |-- JournalUnusable
     |   `-- ToolMissing
     |-- DataAtRisk                     4  refused; a person has to look
     |   |-- IdentityMismatch
@@ -42,6 +44,8 @@ command line follows from it::
     |   |-- WrongMount
     |   |-- ShrinkRefused
     |   |-- FlushFailed
+    |   |-- FormatRefused
+    |   |-- StillInUse
     |   `-- LeftoversFound
     |-- RetryLater                     5  the same call may succeed later
     |   |-- HypervisorUnavailable
@@ -49,11 +53,15 @@ command line follows from it::
     |   |-- DeadlineExceeded
     |   |-- VolumeDeviceNotFound
     |   |-- DetachTimeout
+    |   |-- LockHeld
+    |   |-- Unfinished
+    |   |-- KeyUnavailable
     |   `-- Busy
     |-- NothingToDo                    6  what was asked for is already so
     |   |-- AlreadyAttached
     |   |-- VolumeNotConnected
     |   |-- DiskNotFound
+    |   |-- NotRecorded
     |   `-- SecretNotFound
     |-- Degraded                       7  usable, but less than was asked for
     |   `-- PathsMissing
@@ -287,6 +295,23 @@ class SecretsNotSupported(MisconfiguredHost):
     reason: str
 
 
+class EncryptionNotSupported(MisconfiguredHost):
+    """Nobody on this host can decrypt a volume of that kind there."""
+
+    template = 'volume {volume_id} is encrypted with {provider}, which cannot be opened: {reason}'
+    volume_id: str | None
+    provider: str
+    reason: str
+
+
+class JournalUnusable(MisconfiguredHost):
+    """The journal of attachments cannot be read or written; nothing was done."""
+
+    template = 'the journal {path} cannot be used: {reason}'
+    path: str
+    reason: str
+
+
 class ToolMissing(MisconfiguredHost):
     """A program that is needed is not installed."""
 
@@ -375,6 +400,25 @@ class FlushFailed(DataAtRisk):
     reason: str
 
 
+class FormatRefused(DataAtRisk):
+    """A volume that should be encrypted holds no header, and may not be given one."""
+
+    template = 'volume {volume_id} ({path}) was not formatted with {provider}: {reason}'
+    volume_id: str | None
+    path: str
+    provider: str
+    reason: str
+
+
+class StillInUse(DataAtRisk):
+    """A record cannot be forgotten while what it describes is there."""
+
+    template = 'volume {volume_id} of guest {guest} is still in use: {reason}'
+    volume_id: str
+    guest: str
+    reason: str
+
+
 class LeftoversFound(DataAtRisk):
     """After a removal something of the volume is still on the host."""
 
@@ -435,6 +479,38 @@ class DetachTimeout(RetryLater):
     seconds: float
 
 
+class LockHeld(RetryLater):
+    """Another operation works on the same volume or target."""
+
+    template = 'gave up after {seconds:g} s waiting for {lock}, which is held by {holder}'
+    lock: str
+    holder: str
+    seconds: float
+
+
+class Unfinished(RetryLater):
+    """An earlier operation on the attachment was interrupted."""
+
+    template = (
+        '{operation} of volume {volume_id} and guest {guest} stopped in step {step} '
+        '({problem}); "volumedrivers recover" finishes or undoes it'
+    )
+    operation: str
+    volume_id: str
+    guest: str
+    step: str
+    problem: str
+
+
+class KeyUnavailable(RetryLater):
+    """The key manager did not give the key of an encrypted volume."""
+
+    template = 'the key {key_id} of volume {volume_id} cannot be had: {reason}'
+    key_id: str
+    volume_id: str | None
+    reason: str
+
+
 class Busy(RetryLater):
     """Somebody else holds what is needed."""
 
@@ -471,6 +547,14 @@ class DiskNotFound(NothingToDo):
     template = 'guest {guest} has no disk {disk}'
     guest: str
     disk: str
+
+
+class NotRecorded(NothingToDo):
+    """The journal knows no such attachment."""
+
+    template = 'no attachment of volume {volume} to guest {guest} is recorded on this host'
+    volume: str
+    guest: str
 
 
 class SecretNotFound(NothingToDo):

@@ -70,6 +70,22 @@ class PathReport:
 
 
 @dataclasses.dataclass(frozen=True)
+class Remainder:
+    """Something of a volume that is on this host.
+
+    ``kind`` is one of device, map, controller, namespace, session, mapping,
+    mount, secret, link, dm-crypt.
+    """
+
+    kind: str
+    name: str  # /dev/sdb, nvme0, a mount point, a portal and target, usage of a secret
+    detail: str = ''
+
+    def __str__(self) -> str:
+        return f'{self.kind} {self.name}' + (f' ({self.detail})' if self.detail else '')
+
+
+@dataclasses.dataclass(frozen=True)
 class ConnectedVolume:
     """A volume on this host; nothing in it is secret, all of it is JSON-able.
 

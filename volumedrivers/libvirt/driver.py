@@ -38,11 +38,13 @@ if typing.TYPE_CHECKING:
     from volumedrivers.host import endpoint
     from volumedrivers.host import shares
     from volumedrivers.libvirt.connected_volume import ConnectedVolume
+    from volumedrivers.libvirt.connected_volume import Identity
+    from volumedrivers.libvirt.connected_volume import Remainder
     from volumedrivers.libvirt.disk import Disk
 
 # What this package calls: a driver whose API_VERSION has another major
 # number, or a higher minor number, is refused when it is loaded.
-API_VERSION = (1, 0)
+API_VERSION = (1, 1)
 
 
 class Capability(enum.Enum):
@@ -203,6 +205,61 @@ class VolumeDriver(abc.ABC):
         return disk_of_volume(
             conf, connection_info, volume, disk_info, io=io, cache=self.DISK_CACHE
         )
+
+    def lock_names(self, connection_info: 'ConnectionInfo') -> tuple[str, ...]:
+        """Name what no two operations of this host may work on at once.
+
+        A target and its portal, a subsystem, a pool, a share; none for a volume
+        that only QEMU opens.  By default all volumes of the protocol are one.
+        (API 1.1)
+        """
+        return (connection_info.driver_volume_type,)
+
+    def identify(
+        self, connection_info: 'ConnectionInfo', volume: 'ConnectedVolume'
+    ) -> 'Identity | None':
+        """Read what is under the volume's path now, whatever was recorded.
+
+        What has no identity of its own is what it was: the recorded one.
+        (API 1.1)
+
+        :returns: None if nothing is there
+        :raises VolumeDriversError: it could not be read
+        """
+        return volume.identity
+
+    def remains(
+        self,
+        connection_info: 'ConnectionInfo',
+        attachment: str,
+        *,
+        volume: 'ConnectedVolume | None' = None,
+    ) -> 'tuple[Remainder, ...]':
+        """Look for what is on this host of a volume, changing nothing.
+
+        By identity, not by name: devices, map, controller, mapping, session
+        without a LUN, mount without a user, secret, link.  (API 1.1)
+
+        :raises VolumeDriversError: it could not be looked for
+        """
+        return ()
+
+    def plan_connect(self, connection_info: 'ConnectionInfo', attachment: str) -> tuple[str, ...]:
+        """Say what connect_volume would do, one action a line, without secrets.
+
+        Looks at this host, changes nothing.  (API 1.1)
+        """
+        return (f'connect a volume of type {connection_info.driver_volume_type}',)
+
+    def plan_disconnect(
+        self,
+        connection_info: 'ConnectionInfo',
+        attachment: str,
+        *,
+        volume: 'ConnectedVolume | None' = None,
+    ) -> tuple[str, ...]:
+        """Say what disconnect_volume would do, as plan_connect does (API 1.1)."""
+        return (f'disconnect a volume of type {connection_info.driver_volume_type}',)
 
     def why_not(self) -> str | None:
         """Say in an operator's words why this driver cannot work on this host.

@@ -32,7 +32,18 @@ from volumedrivers.libvirt.driver import VolumeDriver
 NAMESPACE = 'volumedrivers.libvirt'
 
 # What is called on a driver, and so what a plug-in is compared with.
-_CONTRACT = ('connect_volume', 'disconnect_volume', 'extend_volume', 'get_disk', 'why_not')
+_CONTRACT = (
+    'connect_volume',
+    'disconnect_volume',
+    'extend_volume',
+    'get_disk',
+    'lock_names',
+    'identify',
+    'remains',
+    'plan_connect',
+    'plan_disconnect',
+    'why_not',
+)
 
 
 @dataclasses.dataclass(frozen=True)
