@@ -215,7 +215,7 @@ class VolumeDriver(abc.ABC):
         """
         return (connection_info.driver_volume_type,)
 
-    def identify(
+    def current_identity(
         self, connection_info: 'ConnectionInfo', volume: 'ConnectedVolume'
     ) -> 'Identity | None':
         """Read what is under the volume's path now, whatever was recorded.

@@ -38,7 +38,7 @@ _CONTRACT = (
     'extend_volume',
     'get_disk',
     'lock_names',
-    'identify',
+    'current_identity',
     'remains',
     'plan_connect',
     'plan_disconnect',
