@@ -17,6 +17,7 @@ import itertools
 from oslo_config import cfg
 
 from volumedrivers.conf import block
+from volumedrivers.conf import deadlines
 from volumedrivers.conf import guest
 from volumedrivers.conf import host
 from volumedrivers.conf import network
@@ -24,7 +25,14 @@ from volumedrivers.conf import share
 
 GROUP = cfg.OptGroup('volumedrivers', title='Volumes of libvirt guests')
 OPTIONS: tuple[cfg.Opt, ...] = tuple(
-    itertools.chain(host.OPTIONS, guest.OPTIONS, block.OPTIONS, share.OPTIONS, network.OPTIONS)
+    itertools.chain(
+        host.OPTIONS,
+        guest.OPTIONS,
+        block.OPTIONS,
+        share.OPTIONS,
+        network.OPTIONS,
+        deadlines.OPTIONS,
+    )
 )
 
 

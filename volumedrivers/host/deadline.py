@@ -18,6 +18,7 @@ the time is up the thread is left to wait, and the caller goes on.
 """
 
 from collections.abc import Callable
+import contextvars
 import threading
 import time
 import typing
@@ -25,6 +26,88 @@ import typing
 from volumedrivers import exception
 
 T = typing.TypeVar('T')
+
+
+class Call(typing.Generic[T]):
+    """A function at work in a thread of its own, which can be left behind.
+
+    It starts at once.  The thread is a daemon: one that hangs must not keep
+    the process from ending.  Ctrl-C while it starts is raised by ``wait``, so
+    that whoever has begun something also gets hold of it.
+
+    :ivar what: what is waited for, as DeadlineExceeded says it
+    :ivar ended: set when the function has returned or raised, never before
+    :raises RuntimeError: the process can have no more threads
+    """
+
+    def __init__(self, function: Callable[[], T], *, what: str) -> None:
+        self._prepare(function, what)
+        try:
+            self._thread.start()
+        except Exception:
+            raise
+        except BaseException as interrupt:
+            self._interrupt = interrupt
+
+    def wait(self, seconds: float | None, *, interruptible: bool = True) -> T:
+        """Return what the function returns, or raise what it raises.
+
+        It can be called again after DeadlineExceeded.
+
+        :param seconds: how long to wait; None for as long as it takes
+        :param interruptible: whether Ctrl-C is raised at once, or when the
+            function has ended or the time is up; pressed again it is raised
+            in any case
+        :raises DeadlineExceeded: it takes longer; the function goes on
+        """
+        return self._wait(seconds, interruptible=interruptible, start=False)
+
+    @classmethod
+    def _run(
+        cls, function: Callable[[], T], what: str, seconds: float, *, interruptible: bool
+    ) -> T:
+        # Nothing may come between the start and what guards the wait.
+        self = cls.__new__(cls)
+        self._prepare(function, what)
+        return self._wait(seconds, interruptible=interruptible, start=True)
+
+    def _prepare(self, function: Callable[[], T], what: str) -> None:
+        self.what = what
+        # Not join(), which takes a thread for ended when it is interrupted itself.
+        self.ended = threading.Event()
+        self._interrupt: BaseException | None = None
+        self._results: list[T] = []
+        self._errors: list[BaseException] = []
+        context = contextvars.copy_context()
+
+        def work() -> None:
+            try:
+                self._results.append(context.run(function))
+            except BaseException as error:
+                self._errors.append(error)
+            finally:
+                self.ended.set()
+
+        self._thread = threading.Thread(target=work, name=f'waits for {what}', daemon=True)
+
+    def _wait(self, seconds: float | None, *, interruptible: bool, start: bool) -> T:
+        end = None if seconds is None else time.monotonic() + seconds
+        try:
+            if start:
+                self._thread.start()
+            interrupt, self._interrupt = self._interrupt, None
+            if interrupt is not None:
+                raise interrupt
+            self.ended.wait(seconds)
+        except BaseException as error:
+            if not interruptible and not isinstance(error, Exception):
+                self.ended.wait(None if end is None else max(0.0, end - time.monotonic()))
+            raise
+        if self._errors:
+            raise self._errors[0]
+        if not self._results:
+            raise exception.DeadlineExceeded(what=self.what, seconds=seconds or 0.0)
+        return self._results[0]
 
 
 def call(function: Callable[[], T], *, what: str, seconds: float, interruptible: bool = True) -> T:
@@ -37,31 +120,4 @@ def call(function: Callable[[], T], *, what: str, seconds: float, interruptible:
         function has ended; pressed again it is raised in any case
     :raises DeadlineExceeded: it took longer
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
-    # Not join(), which takes a thread for ended when it is interrupted itself.
-    ended = threading.Event()
-
-    def work() -> None:
-        try:
-            results.append(function())
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            ended.set()
-
-    # A daemon: one that hangs must not keep the process from ending.
-    thread = threading.Thread(target=work, name=f'waits for {what}', daemon=True)
-    end = time.monotonic() + seconds
-    try:
-        thread.start()
-        ended.wait(seconds)
-    except BaseException:
-        if not interruptible:
-            ended.wait(max(0.0, end - time.monotonic()))
-        raise
-    if errors:
-        raise errors[0]
-    if not results:
-        raise exception.DeadlineExceeded(what=what, seconds=seconds)
-    return results[0]
+    return Call._run(function, what, seconds, interruptible=interruptible)

@@ -22,6 +22,7 @@ import shutil
 import urllib.parse
 
 from volumedrivers import exception
+from volumedrivers.host import boot
 
 _USER = 'user-'
 _CLAIM = 'mounted'
@@ -120,15 +121,15 @@ class DirectoryUsers:
 
     def _directory(self, mount_point: str) -> str:
         digest = hashlib.md5(os.fsencode(mount_point), usedforsecurity=False).hexdigest()
-        return os.path.join(self.path, _boot_id(), digest)
+        return os.path.join(self.path, boot.current(), digest)
 
     def _make(self, mount_point: str) -> str:
         directory = self._directory(mount_point)
-        boot = os.path.dirname(directory)
-        if not os.path.isdir(boot):
-            os.makedirs(boot, exist_ok=True)
+        of_this_boot = os.path.dirname(directory)
+        if not os.path.isdir(of_this_boot):
+            os.makedirs(of_this_boot, exist_ok=True)
             for name in os.listdir(self.path):
-                if name != os.path.basename(boot):
+                if name != os.path.basename(of_this_boot):
                     shutil.rmtree(os.path.join(self.path, name), ignore_errors=True)
         os.makedirs(directory, exist_ok=True)
         return directory
@@ -145,11 +146,6 @@ def _told(path: str) -> Iterator[None]:
             found=f'unusable ({error})',
             expected=f'a directory where this process may write {path}',
         ) from error
-
-
-def _boot_id() -> str:
-    with open('/proc/sys/kernel/random/boot_id', encoding='ascii') as file:
-        return file.read().strip()
 
 
 def _user_file(attachment: str) -> str:
