@@ -74,6 +74,7 @@ command line follows from it::
         |-- AttachRefused
         |-- DetachRefused
         |-- ResizeRefused
+        |-- HostUnreadable
         `-- HypervisorError
 
 An error is made from keyword arguments only. Each class declares its data as
@@ -652,6 +653,14 @@ class ResizeRefused(OperationFailed):
     guest: str
     disk: str
     size: int
+    reason: str
+
+
+class HostUnreadable(OperationFailed):
+    """The kernel did not say what is there; so nothing counts as gone."""
+
+    template = '{what} could not be read: {reason}'
+    what: str
     reason: str
 
 

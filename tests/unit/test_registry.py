@@ -122,6 +122,50 @@ def test_class_that_only_behaves_as_a_driver_is_one(install):
     assert Registry(None).why_not('vendor') == 'no storage'
 
 
+DUCK = (
+    GOOD.replace('(VolumeDriver)', '').replace('super().__init__(context)', '')
+    + '    CAPABILITIES = frozenset()\n'
+    '    def get_disk(self, connection_info, volume, disk_info): ...\n'
+    '    def why_not(self): return None\n'
+)
+REMAINS = '    def remains(self, connection_info, attachment, *, volume=None): return "mine"\n'
+
+
+def test_plug_in_of_before_gets_the_later_methods(install):
+    install('vendor', DUCK)
+    driver = Registry(None).get('vendor')
+    info = types.SimpleNamespace(driver_volume_type='vendor')
+    volume = types.SimpleNamespace(identity='the recorded one')
+
+    assert type(driver).__name__ == 'Driver'
+    assert driver.lock_names(info) == ('vendor',)
+    assert driver.current_identity(info, volume) == 'the recorded one'
+    assert driver.remains(info, 'guest') == ()
+    assert driver.plan_connect(info, 'guest') == ('connect a volume of type vendor',)
+    assert driver.plan_disconnect(info, 'guest') == ('disconnect a volume of type vendor',)
+
+
+def test_plug_in_of_before_keeps_the_later_method_it_has(install):
+    install('vendor', DUCK + REMAINS)
+
+    assert Registry(None).get('vendor').remains(None, 'guest') == 'mine'
+
+
+@pytest.mark.parametrize(
+    ('source', 'reason'),
+    [
+        (DUCK + REMAINS.replace('*, volume=None', 'host'), 'its remains.* does not fit remains'),
+        (DUCK.replace('(1, 0)', '(1, 1)'), 'lock_names is missing; expected lock_names'),
+        (GOOD + '    plan_connect = 3\n', 'plan_connect is 3; expected plan_connect'),
+    ],
+)
+def test_later_methods_are_compared_where_they_are_or_have_to_be(install, source, reason):
+    install('vendor', source)
+
+    with pytest.raises(exception.PluginRefused, match=reason):
+        Registry(None).get('vendor')
+
+
 def test_version_may_come_from_a_base_of_the_vendor(install):
     base = FAMILY.replace('Driver(', 'Base(') + '    API_VERSION = (1, 0)\n'
     install('vendor', base + 'class Driver(Base): ...\n')
@@ -179,10 +223,10 @@ def test_package_that_is_on_the_path_twice_does_not_conflict(install):
         ('', 'cannot be loaded: AttributeError'),
         ('Driver = 3', 'it is 3, not a class'),
         (GOOD.replace('    API_VERSION = (1, 0)\n', ''), 'no API_VERSION'),
-        (FAMILY, r'no API_VERSION of its own; .* add API_VERSION = \(1, 0\) to the class'),
+        (FAMILY, r'no API_VERSION of its own; .* add API_VERSION = \(1, 1\) to the class'),
         (GOOD + '    CAPABILITIES = ["extend"]\n', "are \\['extend'\\]; expected a frozenset"),
         (GOOD + '    CAPABILITIES = frozenset(["extend"])\n', 'a frozenset of Capability'),
-        (GOOD.replace('(1, 0)', '(2, 0)'), 'written for API 2.0; this package has 1.0'),
+        (GOOD.replace('(1, 0)', '(2, 0)'), 'written for API 2.0; this package has 1.1'),
         (GOOD.replace('(1, 0)', '(1, 7)'), 'needs API 1.7.*upgrade volumedrivers'),
         (GOOD.replace('(1, 0)', '"1.0"'), "API_VERSION is '1.0'; expected two numbers"),
         (GOOD.replace('(1, 0)', '(True, 0)'), 'expected two numbers'),

@@ -236,6 +236,30 @@ class ShareMounts:
             )
         return found.source
 
+    def mounted(self, share: Share) -> mount_table.Mount | None:
+        """Return what is mounted at a share's mount point, whatever it is.
+
+        :raises MountFailed: the kernel did not say
+        """
+        return _find(share)
+
+    def inode(self, path: str) -> int | None:
+        """Return the number of a file that lies on a share; None: it is not there.
+
+        :raises HostUnreadable: the share did not say
+        :raises DeadlineExceeded: it does not answer
+        """
+        try:
+            return deadline.call(
+                lambda: os.stat(path).st_ino, what=f'file {path}', seconds=self.seconds
+            )
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise exception.HostUnreadable(
+                what=path, reason=error.strerror or str(error)
+            ) from error
+
     @property
     def users(self) -> ShareUsers:
         """Who uses which mount point."""

@@ -28,6 +28,7 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
+from volumedrivers.host.block_device import BlockDevices
 from volumedrivers.host.brick import Brick
 from volumedrivers.libvirt.asked_paths import AskedPath
 from volumedrivers.libvirt.asked_paths import asked_paths
@@ -39,6 +40,7 @@ from volumedrivers.libvirt.connected_volume import PathReport
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
+from volumedrivers.libvirt.target_locks import target_locks
 from volumedrivers.privsep import multipath
 from volumedrivers.sizes import check_size
 
@@ -63,7 +65,7 @@ class BlockDeviceDriver(VolumeDriver):
     overridden.
     """
 
-    API_VERSION = (1, 0)
+    API_VERSION = (1, 1)
     CAPABILITIES = frozenset(
         (
             Capability.EXTEND,
@@ -234,6 +236,23 @@ class BlockDeviceDriver(VolumeDriver):
             )
         return size
 
+    def lock_names(
+        self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
+    ) -> tuple[str, ...]:
+        """Name the targets; a protocol without targets of its own is one."""
+        return target_locks(connection_info.data) or (connection_info.driver_volume_type,)
+
+    def current_identity(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume
+    ) -> Identity | None:
+        """Ask sysfs what the device is by now."""
+        if volume.path is None:
+            return None
+        try:
+            return identity_of(self.context.devices, volume.path)
+        except exception.VolumeNotConnected:
+            return None
+
     def why_not(self) -> str | None:
         """Name everything that is missing on this host."""
         return requirements.unmet(self.requirements())
@@ -312,10 +331,7 @@ class BlockDeviceDriver(VolumeDriver):
             time.sleep(_POLL)
 
     def _identify(self, connection_info: ConnectionInfo, path: str) -> Identity:
-        found = self.context.devices.identity(path)
-        if found is None:
-            return Identity('path', path)
-        identity = Identity(*found)
+        identity = identity_of(self.context.devices, path)
         promised = self.promised_identity(connection_info)
         if promised is not None and promised.kind == identity.kind and promised != identity:
             raise exception.IdentityMismatch(
@@ -458,6 +474,19 @@ class BlockDeviceDriver(VolumeDriver):
             multipath.flush_map(identity[1])
         except exception.VolumeDriversError as e:
             LOG.warning('Map of %s: %s', ':'.join(identity), e)
+
+
+def identity_of(devices: BlockDevices, path: str) -> Identity:
+    """Return what a block device is now; one that says nothing is its name.
+
+    :raises VolumeNotConnected: there is no such device
+    :raises HostUnreadable: the kernel did not say
+    """
+    try:
+        found = devices.identity(path)
+    except OSError as e:
+        raise exception.HostUnreadable(what=path, reason=e.strerror or str(e)) from e
+    return Identity('path', path) if found is None else Identity(*found)
 
 
 def _known_identity(volume: ConnectedVolume | None) -> tuple[str, str] | None:

@@ -56,10 +56,13 @@ class Cluster(typing.NamedTuple):
         """Those to ask."""
         return self.named or self.configured
 
-    def identity(self, data: RbdData) -> Identity:
-        """Return fsid/pool[/namespace]/image; without the fsid, the monitors' names."""
+    def identity(self, name: str) -> Identity:
+        """Return fsid/pool[/namespace]/image; without the fsid, the monitors' names.
+
+        :param name: pool[/namespace]/image
+        """
         cluster = self.fsid or ','.join(sorted({host.name for host in self.monitors}))
-        return Identity('rbd', f'{cluster}/{data.name}')
+        return Identity('rbd', f'{cluster}/{name}')
 
 
 def cluster_of(data: RbdData, conf_path: str) -> Cluster:

@@ -16,6 +16,8 @@ import abc
 
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DiskInfo
@@ -29,7 +31,7 @@ class ClientChoiceDriver(VolumeDriver):
     later.
     """
 
-    API_VERSION = (1, 0)
+    API_VERSION = (1, 1)
 
     @abc.abstractmethod
     def client(self, volume: ConnectedVolume | None = None) -> VolumeDriver:
@@ -78,6 +80,42 @@ class ClientChoiceDriver(VolumeDriver):
     ) -> Disk:
         """Describe the disk for libvirt."""
         return self.client(volume).get_disk(connection_info, volume, disk_info)
+
+    def lock_names(
+        self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
+    ) -> tuple[str, ...]:
+        """Ask the client that connected, or else the one that the option names."""
+        return self.client(volume).lock_names(connection_info, volume=volume)
+
+    def current_identity(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume
+    ) -> Identity | None:
+        """Ask the client that connected."""
+        return self.client(volume).current_identity(connection_info, volume)
+
+    def remains(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[Remainder, ...]:
+        """Ask the client that connected, or else the one that the option names."""
+        return self.client(volume).remains(connection_info, attachment, volume=volume)
+
+    def plan_connect(self, connection_info: ConnectionInfo, attachment: str) -> tuple[str, ...]:
+        """Ask the client that the option names."""
+        return self.client().plan_connect(connection_info, attachment)
+
+    def plan_disconnect(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[str, ...]:
+        """Ask the client that connected."""
+        return self.client(volume).plan_disconnect(connection_info, attachment, volume=volume)
 
     def why_not(self) -> str | None:
         """Look whether the client that the option names can work here."""

@@ -206,12 +206,20 @@ class VolumeDriver(abc.ABC):
             conf, connection_info, volume, disk_info, io=io, cache=self.DISK_CACHE
         )
 
-    def lock_names(self, connection_info: 'ConnectionInfo') -> tuple[str, ...]:
+    def lock_names(
+        self,
+        connection_info: 'ConnectionInfo',
+        *,
+        volume: 'ConnectedVolume | None' = None,
+    ) -> tuple[str, ...]:
         """Name what no two operations of this host may work on at once.
 
         A target and its portal, a subsystem, a pool, a share; none for a volume
         that only QEMU opens.  By default all volumes of the protocol are one.
-        (API 1.1)
+        A connection_info without its secrets gives the same names.  (API 1.1)
+
+        :param volume: what connect_volume returned, where the caller has it
+        :returns: in the order in which they are to be locked; none is secret
         """
         return (connection_info.driver_volume_type,)
 

@@ -58,7 +58,7 @@ _POLL = 0.1
 class KernelRbd(VolumeDriver):
     """What RbdVolumeDriver does when the kernel is the client."""
 
-    API_VERSION = (1, 0)
+    API_VERSION = (1, 1)
     # Two guests of one host would share one device, and the first to leave
     # would find it busy.
     CAPABILITIES = frozenset(
@@ -166,6 +166,32 @@ class KernelRbd(VolumeDriver):
             volume_id=connection_info.volume_id, reason=f'{data.name} is not mapped'
         )
 
+    def lock_names(
+        self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
+    ) -> tuple[str, ...]:
+        """Name the pool, of whatever cluster: udev's names do not tell them apart."""
+        return (f'rbd {ceph.data_of(connection_info).pool}',)
+
+    def current_identity(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume
+    ) -> Identity | None:
+        """Ask the kernel what image the volume's path leads to."""
+        if volume.path is None:
+            return None
+        name = os.path.basename(os.path.realpath(volume.path))
+        for device in self._devices():
+            if os.path.basename(device.path) == name:
+                return Identity('rbd', device.identity)
+        return None
+
+    def _devices(self) -> tuple[rbd_device.RbdDevice, ...]:
+        try:
+            return rbd_device.devices(self.sysfs)
+        except OSError as error:
+            raise exception.HostUnreadable(
+                what=str(self.sysfs), reason=error.strerror or str(error)
+            ) from error
+
     def why_not(self) -> str | None:
         """Look for the rbd program and the kernel's module."""
         missing = requirements.unmet(_REQUIREMENTS)
@@ -221,7 +247,7 @@ class KernelRbd(VolumeDriver):
                 raise exception.IdentityMismatch(
                     path=device.path,
                     found=f'rbd:{device.identity}',
-                    expected=str(cluster.identity(data)),
+                    expected=str(cluster.identity(data.name)),
                     volume_id=connection_info.volume_id,
                 )
 
@@ -238,7 +264,7 @@ class KernelRbd(VolumeDriver):
                 raise exception.IdentityMismatch(
                     path=link,
                     found=f'rbd:{device.identity}',
-                    expected=str(cluster.identity(data)),
+                    expected=str(cluster.identity(data.name)),
                     volume_id=connection_info.volume_id,
                 )
             return device
@@ -280,7 +306,7 @@ class KernelRbd(VolumeDriver):
             raise exception.IdentityMismatch(
                 path=' and '.join(device.path for device in there),
                 found=' and '.join(f'rbd:{device.identity}' for device in there),
-                expected=str(self._cluster(data).identity(data)),
+                expected=str(self._cluster(data).identity(data.name)),
                 volume_id=connection_info.volume_id,
             )
         return there

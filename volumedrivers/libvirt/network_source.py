@@ -63,7 +63,7 @@ class NetworkSourceDriver(VolumeDriver):
     is which endpoints are asked, the secret, and the identity.
     """
 
-    API_VERSION = (1, 0)
+    API_VERSION = (1, 1)
     CAPABILITIES = frozenset((Capability.EXTEND, Capability.MULTIATTACH, Capability.UNPRIVILEGED))
 
     #: what host.endpoint calls the protocol
@@ -152,6 +152,20 @@ class NetworkSourceDriver(VolumeDriver):
     ) -> int:
         """Return the requested size: QEMU asks the storage when the disk is resized."""
         return check_size(requested_size, f'volume {connection_info.volume_id}')
+
+    def lock_names(
+        self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
+    ) -> tuple[str, ...]:
+        """Name nothing: QEMU opens the volume, and nothing of this host is shared."""
+        return ()
+
+    def current_identity(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume
+    ) -> Identity | None:
+        """Tell what the source names; the storage is not asked."""
+        if volume.source is None:
+            return None
+        return self.identify(connection_info, volume.source)
 
     def _secrets(self, connection_info: ConnectionInfo) -> typing.Any:
         secrets = self.context.secrets

@@ -89,7 +89,9 @@ class QemuInitiator(NetworkSourceDriver):
 
     def identify(self, connection_info: ConnectionInfo, source: NetworkSource) -> Identity:
         """Name the unit by Cinder's first target, by whichever portal it is reached."""
-        return Identity('path', f'iscsi:{_name_of(_data_of(connection_info).targets[0])}')
+        names = [_name_of(target) for target in _data_of(connection_info).targets]
+        is_one_of_them = not source.name or source.name in names
+        return Identity('path', f'iscsi:{names[0] if is_one_of_them else source.name}')
 
     def why_not(self) -> str | None:
         """Look for QEMU's iscsi driver and for the initiator's name."""

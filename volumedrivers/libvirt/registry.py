@@ -37,13 +37,13 @@ _CONTRACT = (
     'disconnect_volume',
     'extend_volume',
     'get_disk',
-    'lock_names',
-    'current_identity',
-    'remains',
-    'plan_connect',
-    'plan_disconnect',
     'why_not',
 )
+# The same of what came later, by the minor version it came with.  A plug-in
+# that is older and does not derive from VolumeDriver gets VolumeDriver's.
+_ADDED: typing.Final[typing.Mapping[int, tuple[str, ...]]] = {
+    1: ('lock_names', 'current_identity', 'remains', 'plan_connect', 'plan_disconnect'),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Registry:
         if reason is not None:
             raise _refusal(entry, reason)
         try:
-            driver: VolumeDriver = plugin(self.context)
+            driver: VolumeDriver = _completed(plugin)(self.context)
         except exception.VolumeDriversError:
             raise
         except Exception as e:
@@ -145,7 +145,7 @@ def reason_to_refuse(plugin: object) -> str | None:
     reason = _version_reason(_own_version(plugin)) or _capabilities_reason(plugin)
     if reason is not None:
         return reason
-    for name in _CONTRACT:
+    for name in _CONTRACT + _expected_additions(plugin):
         reason = _method_reason(plugin, name)
         if reason is not None:
             return reason
@@ -153,6 +153,32 @@ def reason_to_refuse(plugin: object) -> str | None:
         missing = ', '.join(sorted(getattr(plugin, '__abstractmethods__', ())))
         return f'it leaves {missing} abstract'
     return None
+
+
+def _expected_additions(plugin: type) -> tuple[str, ...]:
+    """Return which later methods a plug-in has, or has to have."""
+    version = _own_version(plugin)
+    minor = version[1] if isinstance(version, tuple) else 0
+    return tuple(
+        name
+        for since, names in _ADDED.items()
+        for name in names
+        if minor >= since or hasattr(plugin, name)
+    )
+
+
+def _completed(plugin: type) -> type:
+    """Return the class with the later methods that it was written without."""
+    missing = {
+        name: getattr(VolumeDriver, name)
+        for names in _ADDED.values()
+        for name in names
+        if not hasattr(plugin, name)
+    }
+    if not missing:
+        return plugin
+    names = {'__module__': plugin.__module__, '__qualname__': plugin.__qualname__}
+    return type(plugin)(plugin.__name__, (plugin,), {**names, **missing})
 
 
 def _method_reason(plugin: type, name: str) -> str | None:

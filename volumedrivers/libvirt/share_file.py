@@ -42,7 +42,7 @@ class ShareFileDriver(VolumeDriver):
     begin with an underscore may be overridden.
     """
 
-    API_VERSION = (1, 0)
+    API_VERSION = (1, 1)
     CAPABILITIES = frozenset(
         (
             Capability.EXTEND,
@@ -153,6 +153,33 @@ class ShareFileDriver(VolumeDriver):
         data = share_data(connection_info)
         image_format = volume.format if volume is not None else data.format or 'raw'
         return grown(connection_info, image_format, requested_size)
+
+    def lock_names(
+        self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
+    ) -> tuple[str, ...]:
+        """Name the mount point."""
+        share = self.make_share(connection_info, share_data(connection_info))
+        return (f'mount {share.mount_point}',)
+
+    def current_identity(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume
+    ) -> Identity | None:
+        """Look at the mount and at the file, with the deadline of shares.
+
+        The file of another share, mounted at the same place, is another file.
+        """
+        if volume.path is None:
+            return None
+        data = share_data(connection_info)
+        share = self.make_share(connection_info, data)
+        mount = self.context.shares.mounted(share)
+        if mount is None:
+            return None
+        inode = self.context.shares.inode(volume.path)
+        if inode is None:
+            return None
+        source = data.export if share.matches(mount) else f'{mount.source} ({mount.fstype})'
+        return Identity('file', f'{source}/{data.name}#{inode}')
 
     def why_not(self) -> str | None:
         """Name everything that is missing on this host."""

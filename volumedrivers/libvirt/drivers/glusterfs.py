@@ -90,6 +90,9 @@ class GlusterfsInQemu(NetworkSourceDriver):
     def identify(self, connection_info: ConnectionInfo, source: NetworkSource) -> Identity:
         """The file by its name in the cluster."""
         data = share_data(connection_info)
+        _, path = parse_export(connection_info, data)
+        if source.name != f'{path}/{data.name}':
+            return Identity('file', source.name)
         return Identity('file', f'{data.export}/{data.name}')
 
     def why_not(self) -> str | None:

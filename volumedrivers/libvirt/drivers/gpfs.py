@@ -34,7 +34,7 @@ class GpfsVolumeDriver(VolumeDriver):
     the same name could lie below its mount point.
     """
 
-    API_VERSION = (1, 0)
+    API_VERSION = (1, 1)
     CAPABILITIES = frozenset(
         (
             Capability.EXTEND,
@@ -79,6 +79,27 @@ class GpfsVolumeDriver(VolumeDriver):
         force: bool = False,
     ) -> None:
         """Do nothing: nothing was done."""
+
+    def lock_names(
+        self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
+    ) -> tuple[str, ...]:
+        """Name the path; it is the volume's alone."""
+        data = connection_info.data
+        return (f'gpfs {data.device_path}',) if isinstance(data, LocalData) else ()
+
+    def current_identity(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume
+    ) -> Identity | None:
+        """Look at the file again, with the deadline of shares."""
+        if volume.path is None:
+            return None
+        inode = self.context.shares.inode(volume.path)
+        if inode is None:
+            return None
+        source = self.context.shares.source_of(
+            volume.path, ('gpfs',), volume_id=connection_info.volume_id
+        )
+        return Identity('file', f'{source}#{inode}')
 
     def extend_volume(
         self,

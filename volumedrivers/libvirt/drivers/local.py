@@ -15,6 +15,7 @@
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import LocalData
+from volumedrivers.libvirt.block_device import identity_of
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.driver import Capability
@@ -24,7 +25,7 @@ from volumedrivers.libvirt.driver import VolumeDriver
 class LocalVolumeDriver(VolumeDriver):
     """Volumes of driver_volume_type local."""
 
-    API_VERSION = (1, 0)
+    API_VERSION = (1, 1)
     CAPABILITIES = frozenset((Capability.MULTIATTACH, Capability.HOST_DEVICE))
 
     def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
@@ -43,7 +44,7 @@ class LocalVolumeDriver(VolumeDriver):
                 volume_id=connection_info.volume_id, reason=f'{path} does not exist'
             )
         try:
-            found = self.context.devices.identity(path)
+            identity = identity_of(self.context.devices, path)
         except exception.VolumeNotConnected as e:
             raise exception.VolumeDeviceNotFound(
                 volume_id=connection_info.volume_id, reason=f'{path} is no block device'
@@ -53,7 +54,7 @@ class LocalVolumeDriver(VolumeDriver):
             volume_id=connection_info.volume_id,
             source_type='block',
             path=path,
-            identity=Identity(*found) if found is not None else Identity('path', path),
+            identity=identity,
         )
 
     def disconnect_volume(
@@ -65,3 +66,21 @@ class LocalVolumeDriver(VolumeDriver):
         force: bool = False,
     ) -> None:
         """Do nothing: the device stays where Cinder made it."""
+
+    def lock_names(
+        self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
+    ) -> tuple[str, ...]:
+        """Name the path; it is the volume's alone."""
+        data = connection_info.data
+        return (f'local {data.device_path}',) if isinstance(data, LocalData) else ()
+
+    def current_identity(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume
+    ) -> Identity | None:
+        """Ask sysfs what the device is by now."""
+        if volume.path is None:
+            return None
+        try:
+            return identity_of(self.context.devices, volume.path)
+        except exception.VolumeNotConnected:
+            return None

@@ -68,7 +68,17 @@ class Librbd(NetworkSourceDriver):
 
     def identify(self, connection_info: ConnectionInfo, source: NetworkSource) -> Identity:
         """Return fsid/pool/image, as far as the host's ceph.conf tells the fsid."""
-        return self._cluster(connection_info).identity(ceph.data_of(connection_info))
+        return self._cluster(connection_info).identity(source.name)
+
+    def current_identity(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume
+    ) -> Identity | None:
+        """Tell what the source names; before ceph.conf told the fsid it had another name."""
+        if volume.source is None:
+            return None
+        cluster = self._cluster(connection_info)
+        former = cluster._replace(fsid=None).identity(volume.source.name)
+        return former if former == volume.identity else cluster.identity(volume.source.name)
 
     def _cluster(self, connection_info: ConnectionInfo) -> ceph.Cluster:
         return ceph.cluster_of(ceph.data_of(connection_info), self.conf.rbd_ceph_conf)

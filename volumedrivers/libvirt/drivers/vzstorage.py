@@ -89,6 +89,12 @@ class VzstorageVolumeDriver(ShareFileDriver):
 
         return self.context.shares.acquire(share, user, mount=mount), device_info
 
+    def lock_names(
+        self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
+    ) -> tuple[str, ...]:
+        """Name the cluster: the mount point depends on the password."""
+        return (f'vzstorage {cluster_name(share_data(connection_info))}',)
+
     def find_file(
         self,
         connection_info: ConnectionInfo,
