@@ -19,6 +19,7 @@ command line follows from it::
     |-- BadInput                       2  correct the request; nothing was done
     |   |-- InvalidConnectionInfo
     |   |   `-- InvalidVolumeAccessMode
+    |   |-- InvalidEncryption
     |   |-- InvalidDiskInfo
     |   |-- InvalidDocument
     |   |-- InvalidSize
@@ -68,6 +69,7 @@ command line follows from it::
     `-- OperationFailed                1  failed for good; the cause says why
         |-- ConnectFailed
         |-- DisconnectFailed
+        |-- EncryptionFailed
         |-- ExtendVolumeFailed
         |-- ExtendVolumeNotSupported
         |-- MountFailed
@@ -171,6 +173,16 @@ class InvalidConnectionInfo(BadInput):
 
 class InvalidVolumeAccessMode(InvalidConnectionInfo):
     """data.access_mode is neither ``rw`` nor ``ro``."""
+
+
+class InvalidEncryption(BadInput):
+    """Cinder's encryption metadata of a volume is missing or impossible."""
+
+    template = 'encryption of volume {volume_id}: {key} is {found}; expected {expected}'
+    volume_id: str | None
+    key: str
+    found: str
+    expected: str
 
 
 class InvalidDiskInfo(BadInput):
@@ -601,6 +613,14 @@ class DisconnectFailed(OperationFailed):
     template = 'volume {volume_id} could not be disconnected ({driver_volume_type}): {reason}'
     volume_id: str | None
     driver_volume_type: str
+    reason: str
+
+
+class EncryptionFailed(OperationFailed):
+    """An encrypted volume could not be opened, closed, formatted or resized."""
+
+    template = 'encrypted volume {volume_id}: {reason}'
+    volume_id: str | None
     reason: str
 
 

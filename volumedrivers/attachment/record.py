@@ -36,7 +36,8 @@ class Opened:
     """How an encrypted volume was opened, and what has to be closed.
 
     :ivar provider: luks, luks2 or plain
-    :ivar by: qemu (native, with a libvirt secret) or host (dm-crypt)
+    :ivar by: qemu (native, with a libvirt secret), host (dm-crypt) or storage
+        (nothing was done here)
     :ivar secret_uuid: the libvirt secret, where QEMU decrypts
     :ivar path: the decrypted device, where the host decrypts
     :ivar engine: libvirt's engine of the encryption; None is QEMU's own
@@ -44,7 +45,7 @@ class Opened:
     """
 
     provider: str
-    by: typing.Literal['qemu', 'host']
+    by: typing.Literal['qemu', 'host', 'storage']
     secret_uuid: str | None = None
     path: str | None = None
     engine: str | None = None

@@ -100,6 +100,7 @@ def disk_of_volume(
     if disk_info.encryption is not None:
         disk.encryption = Encryption(
             format=disk_info.encryption.format,
+            engine=disk_info.encryption.engine,
             secrets=[EncryptionSecret(type='passphrase', uuid=disk_info.encryption.secret_uuid)],
         )
     return disk

@@ -89,10 +89,15 @@ class DriverContext:
 
 @dataclasses.dataclass(frozen=True)
 class DiskEncryption:
-    """LUKS that QEMU opens, with a libvirt secret as passphrase."""
+    """LUKS that QEMU opens, with a libvirt secret as passphrase.
+
+    :ivar format: luks; luks2 where the engine is librbd
+    :ivar engine: qemu or librbd; None is libvirt's default, qemu
+    """
 
     secret_uuid: str
     format: str = 'luks'
+    engine: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
