@@ -93,6 +93,11 @@ def find(guest: 'Guest', volume: str) -> 'Disk | None':
     return next(by_id, None) or next(by_target, None)
 
 
+def find_source(guest: 'Guest', source: str) -> 'Disk | None':
+    """Return the guest's disk with a source as ``source_of`` writes it."""
+    return next((disk for disk in disks_of(guest) if source and source_of(disk) == source), None)
+
+
 def is_complete(guest: 'Guest', volume_id: str) -> bool:
     """Tell whether both definitions of the guest have the volume."""
     return all(

@@ -68,6 +68,7 @@ class AttachResult(Result):
     paths_found: int
     paths_failed: tuple[FailedPath, ...]
     degraded: bool
+    encryption: str | None
     seconds: dict[str, float]
 
 
@@ -78,7 +79,7 @@ class DetachResult(Result):
     :ivar target: what its disk was called; None: the guest did not have it
     :ivar removed_from_guest: False: the guest did not have it
     :ivar still_used_by: other guests of this host that have the volume; then
-        its device stays
+          its device stays
     """
 
     guest: str
@@ -89,6 +90,8 @@ class DetachResult(Result):
     removed_from_guest: bool
     still_used_by: tuple[str, ...]
     forced: bool
+    identity: str | None
+    leftovers: tuple[str, ...]
     seconds: dict[str, float]
 
 
@@ -110,6 +113,61 @@ class ExtendResult(Result):
     size: int
     resized_in_guest: bool
     seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class QosResult(Result):
+    """A disk has new limits.
+
+    :ivar limits: by libvirt's names; what is not there is not limited
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    target: str
+    limits: dict[str, int | str]
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectResult(Result):
+    """A volume of a guest is on this host (again), with these paths.
+
+    :ivar paths_before: how many there were before a repair
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    driver_volume_type: str
+    source: str
+    identity: str | None
+    paths_before: int
+    paths_asked: int
+    paths_found: int
+    paths_failed: tuple[FailedPath, ...]
+    degraded: bool
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome(Result):
+    """What recover did with one attachment.
+
+    :ivar operation: which one had stopped; None: it was attached
+    :ivar action: finished, undone, reconnected, running (left alone), failed
+    :ivar detail: why, or what is to be done
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    operation: str | None
+    step: str
+    action: str
+    detail: str
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True)

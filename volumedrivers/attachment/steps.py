@@ -10,48 +10,127 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Do steps in order; when one fails, undo the earlier ones in reverse."""
+"""Do the steps of an operation in order; when one fails, undo them in reverse.
+
+Each step is written into the journal before it is begun, together with what
+the steps before it found out; so whoever reads the row after a crash knows what
+may have been done.
+"""
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import contextlib
 import time
 import typing
 
+from volumedrivers.host.deadline import Call
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.work import Work
+
 
 class Step(typing.NamedTuple):
-    """One step; doing or undoing it twice does no harm."""
+    """One step; doing or undoing it twice does no harm.
+
+    :ivar seconds: how long it may take
+    :ivar locks: names of what it must have for itself meanwhile
+    :ivar needed: False where the volume has nothing for it to do
+    """
 
     name: str
     do: Callable[[], None]
     undo: Callable[[], None] | None = None
+    seconds: float = 60.0
+    locks: tuple[str, ...] = ()
+    needed: bool = True
 
 
-def run(steps: Sequence[Step]) -> dict[str, float]:
+class _LeftBehind(Exception):
+    """Why a step is not waited for any more, while it may still be at it; see the cause."""
+
+
+def run(work: 'Work', steps: Sequence[Step]) -> dict[str, float]:
     """Do the steps; return the seconds each took, by name.
 
     What a step raises is raised here, after the earlier steps are undone; an
     undo that fails adds a note to it and does not stop the others.  A step
     that raises an Exception has cleaned up behind itself; one that was
     interrupted (Ctrl-C) may be half done, so it is undone as well.
+
+    A step that is late is left behind: nothing is undone under its hands, the
+    locks are kept until it has ended, and the row stays for recover.
+
+    :raises DeadlineExceeded: a step was late
     """
     seconds: dict[str, float] = {}
-    for position, step in enumerate(steps):
+    done: list[Step] = []
+    for step in steps:
+        if not step.needed:
+            continue
         started = time.monotonic()
+        work.note(step=step.name, step_done=False)
         try:
-            step.do()
+            _do(work, step.name, step, step.do)
+        except _LeftBehind as late:
+            error = typing.cast(BaseException, late.__cause__)
+            work.stopped(error)
+            error.add_note(
+                f'the step {step.name!r} is still at it; when it has ended, '
+                '"volumedrivers recover" goes on'
+            )
+            raise error from None
         except BaseException as error:
             interrupted = not isinstance(error, Exception)
-            _undo(steps[: position + 1] if interrupted else steps[:position], error)
+            undone = _undo(work, [*done, step] if interrupted else done, error)
+            work.failed(error, step.name, undone=undone)
             raise
         seconds[step.name] = round(time.monotonic() - started, 3)
+        done.append(step)
     return seconds
 
 
-def _undo(steps: Sequence[Step], error: BaseException) -> None:
+def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> None:
+    observer = work.context.observer
+    what = f'step {name} of {work.what}'
+    with contextlib.ExitStack() as stack:
+        held = None
+        if step.locks:
+            held = stack.enter_context(
+                work.context.locks.acquire(
+                    step.locks, what=work.what, seconds=work.context.options.lock_timeout
+                )
+            )
+        observer(work.operation, name, 'before')
+        call = Call(function, what=what)
+        try:
+            # Not interruptible: what was begun has to be known to be undone.
+            call.wait(step.seconds, interruptible=False)
+        except BaseException as error:
+            observer(work.operation, name, 'failed')
+            if call.ended.is_set():
+                raise
+            if held is not None:
+                held.release_after(call.ended)
+            if work.held is not None:
+                work.held.release_after(call.ended)
+            raise _LeftBehind from error
+        observer(work.operation, name, 'after')
+
+
+def _undo(work: 'Work', steps: Sequence[Step], error: BaseException) -> bool:
+    """Undo the steps in reverse; tell whether all of it could be done."""
+    complete = True
     for step in reversed(steps):
         if step.undo is None:
             continue
+        name = f'undo {step.name}'
         try:
-            step.undo()
+            work.note(step=name, step_done=False)
+            _do(work, name, step, step.undo)
+        except _LeftBehind as late:
+            error.add_note(f'undoing the step {step.name!r} was left behind: {late.__cause__}')
+            return False
         except Exception as failure:
             error.add_note(f'undoing the step {step.name!r} failed: {failure}')
+            complete = False
+    return complete

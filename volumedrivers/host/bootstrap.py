@@ -86,6 +86,14 @@ def require_setup() -> None:
         raise exception.NotSetUp(reason='os-brick has no lock path and no root helper yet')
 
 
+def lock_path(conf: cfg.ConfigOpts) -> str:
+    """Return the directory of the lock files, as ``setup`` describes it."""
+    load_os_brick()
+    from volumedrivers.host import process_settings  # noqa: PLC0415 - loads os-brick
+
+    return process_settings.lock_path(conf)
+
+
 def root_helper(conf: cfg.ConfigOpts) -> str:
     """Return the command prefix that os-brick's interface asks for.
 

@@ -60,6 +60,10 @@ class ShareUsers(typing.Protocol):
     def unclaim(self, mount_point: str) -> None: ...
 
 
+#: names who else uses a mount point than the counted users and the given one
+Elsewhere = Callable[[str, str], frozenset[str]]
+
+
 class Mounter(typing.Protocol):
     """What needs root; the module volumedrivers.privsep.mount."""
 
@@ -94,15 +98,18 @@ class ShareMounts:
         conf: cfg.ConfigOpts,
         users: ShareUsers | None = None,
         mounter: Mounter | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """Nothing is read or mounted yet.
 
         :param users: default: files below ``state_path``/share-users
         :param mounter: default: volumedrivers.privsep.mount
+        :param elsewhere: asked before an unmount; default: there are no others
         """
         self.conf = conf
         self._users = users
         self._mounter = mounter
+        self._elsewhere = elsewhere
 
     def acquire(
         self, share: Share, attachment: str, *, mount: Callable[[], None] | None = None
@@ -142,6 +149,11 @@ class ShareMounts:
         place = share.mount_point
         with self._locked(share):
             if self.users.users(place) - {attachment}:
+                self.users.remove(place, attachment)
+                return True
+            others = self._elsewhere(place, attachment) if self._elsewhere else frozenset()
+            if others:
+                LOG.info('%s stays mounted: used by %s', place, ', '.join(sorted(others)))
                 self.users.remove(place, attachment)
                 return True
             if self.users.claimed(place) is not None:

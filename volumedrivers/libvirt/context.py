@@ -16,22 +16,26 @@ from oslo_config import cfg
 
 from volumedrivers.host.block_device import BlockDevices
 from volumedrivers.host.endpoint import Probe
+from volumedrivers.host.shares import Elsewhere
 from volumedrivers.host.shares import ShareMounts
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import Secrets
 
 
-def make_context(conf: cfg.ConfigOpts, secrets: Secrets | None = None) -> DriverContext:
+def make_context(
+    conf: cfg.ConfigOpts, secrets: Secrets | None = None, *, elsewhere: Elsewhere | None = None
+) -> DriverContext:
     """Return what drivers work with on this host.
 
     :param conf: has the options of group [volumedrivers] registered
     :param secrets: a hypervisor's secrets; without them no network source
         that logs in can be connected
+    :param elsewhere: who uses a share besides those whom the drivers count
     """
     return DriverContext(
         conf=conf,
         devices=BlockDevices(),
-        shares=ShareMounts(conf),
+        shares=ShareMounts(conf, elsewhere=elsewhere),
         endpoints=Probe(),
         secrets=secrets,
     )

@@ -12,7 +12,6 @@
 
 """One domain: attach, detach and resize its disks, and wait for the guest."""
 
-import itertools
 import time
 import typing
 
@@ -22,10 +21,10 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.libvirt import errors
 from volumedrivers.libvirt import guest_definition
-from volumedrivers.libvirt import target_names
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.disk import IOTune
 from volumedrivers.libvirt.guest_detach import Detachment
+from volumedrivers.libvirt.target_names import Names
 from volumedrivers.sizes import check_size
 
 if typing.TYPE_CHECKING:
@@ -107,21 +106,22 @@ class Guest:
         wanted = (defined or live) if persistent else (live or defined)
         return () if wanted is None else tuple(Disk.parse(disk.element) for disk in wanted.disks)
 
+    def names(self) -> Names:
+        """Return which target names and SCSI units are free, as of now.
+
+        Those of both definitions are taken.
+
+        :raises HypervisorUnavailable, HypervisorError
+        """
+        return self._definitions().names()
+
     def free_target(self, bus: str, *, prefix: str | None = None) -> str:
         """Return the first target name of the bus that no disk has (vdb, sdaa).
-
-        Names of both definitions are taken.
 
         :raises InvalidDiskInfo: no disk can be on that bus
         :raises HypervisorUnavailable, HypervisorError
         """
-        taken = self._definitions().targets()
-        if prefix is None:
-            return target_names.first_free_name(bus, taken)
-        # Any name will do for its letters.
-        skip = len(target_names.prefix('virtio'))
-        names = (prefix + target_names.name_of('virtio', i)[skip:] for i in itertools.count())
-        return next(name for name in names if name not in taken)
+        return self.names().free_target(bus, prefix=prefix)
 
     def next_scsi_unit(self) -> int:
         """Return the first free unit of SCSI controller 0.
@@ -129,10 +129,7 @@ class Guest:
         :raises InvalidDiskInfo: the controller is full
         :raises HypervisorUnavailable, HypervisorError
         """
-        definitions = self._definitions()
-        return target_names.first_free_unit(
-            definitions.scsi_units(), model=definitions.scsi_model()
-        )
+        return self.names().free_scsi_unit()
 
     def attach_disk(self, disk: Disk) -> None:
         """Attach, live and persistently as the domain's state asks.

@@ -21,6 +21,7 @@ from lxml import etree
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.disk import Host
 from volumedrivers.libvirt.disk import Source
+from volumedrivers.libvirt.target_names import Names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,10 @@ class Definitions:
             if definition is not None and definition.scsi_model is not None:
                 return definition.scsi_model
         return 'virtio-scsi'
+
+    def names(self) -> Names:
+        """Return the names that are taken, now or at the next start."""
+        return Names(frozenset(self.targets()), frozenset(self.scsi_units()), self.scsi_model())
 
     def _disks(self) -> typing.Iterator[Disk]:
         for definition in (self.live, self.persistent):

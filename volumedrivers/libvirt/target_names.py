@@ -16,6 +16,8 @@ default addresses from; what the guest calls the disk is its own affair.
 """
 
 from collections.abc import Iterable
+import dataclasses
+import itertools
 import re
 import typing
 
@@ -157,3 +159,42 @@ def first_free_unit(used: Iterable[int], *, model: str = 'virtio-scsi', least: i
     raise exception.InvalidDiskInfo(
         key='unit', found=f'none free of {units}', expected=f'room on the {model} controller'
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What the disks of a guest are called and where they sit.
+
+    :ivar targets: the target names that are taken, of any bus
+    :ivar scsi_units: the units that are taken on SCSI controller 0
+    :ivar scsi_model: that controller's model
+    """
+
+    targets: frozenset[str]
+    scsi_units: frozenset[int]
+    scsi_model: str = 'virtio-scsi'
+
+    def free_target(
+        self, bus: str, *, prefix: str | None = None, taken: Iterable[str] = ()
+    ) -> str:
+        """Return the first name of the bus that is free (vdb, sdaa).
+
+        :param prefix: instead of the bus's own
+        :param taken: names that are about to be taken
+        :raises InvalidDiskInfo: no disk can be on that bus
+        """
+        used = self.targets | frozenset(taken)
+        if prefix is None:
+            return first_free_name(bus, used)
+        # Any name will do for its letters.
+        skip = len(PREFIXES['virtio'])
+        names = (prefix + name_of('virtio', index)[skip:] for index in itertools.count())
+        return next(name for name in names if name not in used)
+
+    def free_scsi_unit(self, *, taken: Iterable[int] = ()) -> int:
+        """Return the first unit of SCSI controller 0 that is free.
+
+        :param taken: units that are about to be taken
+        :raises InvalidDiskInfo: the controller is full
+        """
+        return first_free_unit(self.scsi_units | frozenset(taken), model=self.scsi_model)

@@ -1,0 +1,353 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The steps of attaching a volume, and how each is undone."""
+
+import dataclasses
+import typing
+
+from volumedrivers import exception
+from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment.record import Opened
+from volumedrivers.attachment.record import Operation
+from volumedrivers.attachment.record import Record
+from volumedrivers.attachment.results import AttachResult
+from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.attachment.steps import Step
+from volumedrivers.attachment.work import Work
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.libvirt import target_names
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.driver import DiskEncryption
+from volumedrivers.libvirt.driver import DiskInfo
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.context import AttachmentContext
+    from volumedrivers.attachment.volume_encryption import VolumeEncryption
+    from volumedrivers.host.fair_lock import Held
+    from volumedrivers.libvirt.disk import Disk
+    from volumedrivers.libvirt.guest import Guest
+
+
+class Attach(Work):
+    """Host, encryption, guest."""
+
+    operation = Operation.ATTACH
+
+    def __init__(
+        self,
+        context: 'AttachmentContext',
+        guest: 'Guest',
+        connection_info: ConnectionInfo,
+        before: Record | None,
+        held: 'Held | None' = None,
+        *,
+        request: DiskRequest,
+        attachment_id: str | None = None,
+        encryption: 'VolumeEncryption | None' = None,
+        allow_format: bool = False,
+    ) -> None:
+        super().__init__(context, guest, connection_info, before, held)
+        self.request = request
+        self.encryption = encryption
+        self.allow_format = allow_format
+        self.disk: Disk | None = None
+        self.offered = False  # libvirt was asked to attach
+        self.pending = False  # QEMU hangs, and may attach when it goes on
+        self.had_it = False  # one of the guest's definitions, before
+        self.learn(
+            boot_id=context.boot_id,
+            host=context.host,
+            domain_name=guest.name,
+            driver_volume_type=connection_info.driver_volume_type,
+            connection_info=connection_info.to_dict(),
+            attachment_id=attachment_id,
+            encryption=None if encryption is None else encryption.to_dict(),
+            volume=None,
+            opened=None,
+        )
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps in their order."""
+        options = self.context.options
+        locks = self.driver.lock_names(self.info)
+        return (
+            Step('connect', self.connect, self.disconnect, options.connect_timeout, locks),
+            Step('identify', self.identify, seconds=options.identify_timeout),
+            Step(
+                'encrypt',
+                self.encrypt,
+                self.decrypt,
+                options.encrypt_timeout,
+                needed=self.must_be_opened,
+            ),
+            Step('attach', self.attach, self.detach, options.guest_attach_timeout),
+            Step('record', self.settle_attached, seconds=options.identify_timeout),
+        )
+
+    @property
+    def must_be_opened(self) -> bool:
+        """Whether the volume is encrypted and the caller has not opened it."""
+        return (
+            self.info.encrypted or self.encryption is not None
+        ) and self.request.encryption is None
+
+    def look(self) -> None:
+        """See what the guest has already.
+
+        A disk that only one of its definitions has, or that of a guest that
+        does not run, is completed: the volume may not be on this host any more.
+
+        :raises AlreadyAttached, InvalidDiskInfo
+        :raises IdentityMismatch: the guest's disk of this volume is another device
+        """
+        wanted = self.request.target
+        if wanted is not None:
+            # libvirt would refuse it too, but only once the volume is here.
+            target_names.index_of(wanted)
+        disk = guest_disks.find(self.guest, self.volume_id)
+        if disk is not None:
+            target = guest_disks.target_of(disk)
+            if self.guest.is_running() and guest_disks.is_complete(self.guest, self.volume_id):
+                self._require_own(disk)
+                raise exception.AlreadyAttached(
+                    guest=self.guest.name, volume_id=self.volume_id, target=target
+                )
+            if wanted not in (None, target):
+                raise exception.InvalidDiskInfo(
+                    key='target',
+                    found=str(wanted),
+                    expected=f'{target}, as which guest {self.guest.name} has the volume',
+                )
+            self.had_it = True
+            self.request = guest_disks.request_of(disk, self.request)
+        elif wanted and guest_disks.find(self.guest, wanted):
+            raise exception.InvalidDiskInfo(
+                key='target',
+                found=f'{wanted}, which the guest has already',
+                expected='a free one, or none',
+            )
+        self.learn(disk=_plain(self.request))
+
+    def connect(self) -> None:
+        self.learn(volume=self.driver.connect_volume(self.info, self.record.key))
+
+    def disconnect(self) -> None:
+        # A device must not be pulled away under a guest: whether it has the
+        # disk is asked, and if libvirt cannot say, the volume stays connected.
+        may_have_it = self.offered or (self.had_it and self.guest.is_running())
+        if may_have_it and guest_disks.find(self.guest, self.volume_id) is not None:
+            raise exception.Busy(
+                what=f'volume {self.volume_id}',
+                reason=f'guest {self.guest.name} has it; it stays connected',
+            )
+        if self.pending:
+            raise exception.Busy(
+                what=f'volume {self.volume_id}',
+                reason=f'guest {self.guest.name} may still get it; it stays connected. '
+                'Call attach or detach again when the guest answers',
+            )
+        if 'block' not in self.others().values():
+            self.found_identity()
+            self.driver.disconnect_volume(self.info, self.record.key, volume=self.volume)
+
+    def identify(self) -> None:
+        """Make sure that what was connected is the volume, and nobody else's."""
+        volume = self._connected()
+        if self.found_identity() is None and volume.identity is not None:
+            raise exception.VolumeDeviceNotFound(
+                volume_id=self.volume_id,
+                reason=f'{volume.path or volume.identity} vanished as soon as it was found',
+            )
+        if volume.identity is None or volume.identity.kind == 'path':
+            return
+        for other in self.context.journal.find():
+            if (
+                other.volume is not None
+                and other.volume.identity == volume.identity
+                and other.boot_id == self.record.boot_id
+                and other.volume_id != self.volume_id
+            ):
+                raise exception.IdentityMismatch(
+                    path=volume.path or str(volume.identity),
+                    found=f'{volume.identity}, which is volume {other.volume_id} of guest '
+                    f'{other.domain_name}',
+                    expected='a device of its own',
+                    volume_id=self.volume_id,
+                )
+
+    def encrypt(self) -> None:
+        """Let QEMU or this host decrypt the volume."""
+        opened = self.context.encryptor.open(
+            self.info, self._connected(), self.encryption, allow_format=self.allow_format
+        )
+        self.learn(opened=opened)
+        self.found_identity()
+
+    def decrypt(self) -> None:
+        if not self.others():
+            self.context.encryptor.close(
+                self.info, self.record.opened, volume=self.volume, last=True
+            )
+
+    def attach(self) -> None:
+        self.disk = self._describe()
+        self.offered = True
+        try:
+            self.guest.attach_disk(self.disk)
+        except Exception as error:
+            self.pending = _may_still_be_done(error)
+            self._take_back(error)
+            raise
+
+    def detach(self) -> None:
+        if not self.had_it and guest_disks.find(self.guest, self.volume_id) is not None:
+            self.guest.detach_disk(alias=self.alias, target=self.record.target)
+
+    def settle_attached(self) -> None:
+        self.settle(was_attached=True, problem='')
+
+    def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
+        """Forget the attachment if nothing of it is there; else keep it for recover."""
+        if not undone:
+            self.note(problem=problem)
+        elif self.before is not None and self.before.was_attached:
+            self.context.journal.put(self.before)
+        else:
+            self.context.journal.remove(self.record.key)
+
+    def result(self, seconds: dict[str, float]) -> AttachResult:
+        """Say what was done."""
+        volume = self._connected()
+        disk = self.disk
+        assert disk is not None  # noqa: S101
+        opened = self.record.opened
+        return AttachResult(
+            guest=self.guest.name,
+            guest_uuid=self.guest.uuid,
+            volume_id=self.volume_id,
+            driver_volume_type=self.info.driver_volume_type,
+            bus=self.request.bus,
+            target=guest_disks.target_of(disk),
+            source_type=volume.source_type,
+            source=guest_disks.source_of(disk),
+            format=volume.format,
+            identity=None if volume.identity is None else str(volume.identity),
+            multipath_id=volume.multipath_id,
+            paths_asked=volume.paths.asked,
+            paths_found=volume.paths.found,
+            paths_failed=volume.paths.failed,
+            degraded=volume.degraded,
+            encryption=None if opened is None else f'{opened.provider} ({opened.by})',
+            seconds=seconds,
+        )
+
+    def _connected(self) -> ConnectedVolume:
+        assert self.volume is not None  # noqa: S101
+        return self.volume
+
+    def _require_own(self, disk: 'Disk') -> None:
+        """Refuse a disk that has this volume's name and another one's device."""
+        record = self.before
+        if record is None or record.volume is None or not record.source:
+            return
+        source = guest_disks.source_of(disk)
+        if source != record.source:
+            raise exception.IdentityMismatch(
+                path=f'disk {guest_disks.target_of(disk)} of guest {self.guest.name}',
+                found=source,
+                expected=f'{record.source} ({record.volume.identity})',
+                volume_id=self.volume_id,
+            )
+
+    def _describe(self) -> 'Disk':
+        """Reserve a target name in the journal, and describe the disk."""
+        volume = self._connected()
+        request = self.request
+        if request.type == 'lun' and not _answers_scsi(volume):
+            raise exception.InvalidDiskInfo(
+                key='type',
+                found='lun',
+                expected=f'disk: a volume of type {self.info.driver_volume_type} is no SCSI '
+                'device of this host',
+            )
+        opened = self.record.opened
+        if opened is not None and opened.path is not None:
+            volume = dataclasses.replace(volume, path=opened.path)
+        described: list[Disk] = []
+        names = self.guest.names()
+
+        def choose(others: tuple[Record, ...]) -> Record:
+            # Of two attaches at once, the second sees what the first has taken.
+            target = request.target or names.free_target(
+                request.bus,
+                prefix=self.context.options.disk_prefix or None,
+                taken={other.target for other in others if other.target},
+            )
+            unit = request.unit
+            if unit is None and request.bus == 'scsi':
+                taken = (other.disk.get('unit') for other in others)
+                unit = names.free_scsi_unit(taken={unit for unit in taken if unit is not None})
+            disk = self.driver.get_disk(
+                self.info,
+                volume,
+                DiskInfo(
+                    bus=request.bus,
+                    dev=target,
+                    type=request.type,
+                    unit=unit,
+                    boot_index=request.boot_index,
+                    encryption=request.encryption or _by_qemu(opened),
+                ),
+            )
+            described.append(disk)
+            return dataclasses.replace(
+                self.record,
+                target=target,
+                disk={**self.record.disk, 'unit': unit},
+                source=guest_disks.source_of(disk),
+            )
+
+        self.record = self.context.journal.reserve(self.record.key, choose)
+        return described[-1]
+
+    def _take_back(self, error: Exception) -> None:
+        """Detach what libvirt attached before it failed, such as one of two definitions."""
+        try:
+            self.detach()
+        except Exception as failure:
+            error.add_note(f'whether the guest has the disk is not certain: {failure}')
+
+
+def _plain(request: DiskRequest) -> dict[str, typing.Any]:
+    return dataclasses.asdict(request)
+
+
+def _by_qemu(opened: Opened | None) -> DiskEncryption | None:
+    if opened is None or opened.secret_uuid is None:
+        return None
+    return DiskEncryption(opened.secret_uuid, opened.provider)
+
+
+def _answers_scsi(volume: ConnectedVolume) -> bool:
+    """Tell whether libvirt would pass the guest's SCSI commands on to the volume."""
+    if volume.source is not None:
+        return volume.source.protocol == 'iscsi'
+    return volume.source_type == 'block'
+
+
+def _may_still_be_done(error: Exception) -> bool:
+    """Tell whether an attach waits for a QEMU that hangs: this one, or one before it."""
+    if isinstance(error, exception.Busy):
+        # libvirt names the call that holds the guest.
+        return 'AttachDevice' in error.reason
+    return isinstance(error, exception.DeadlineExceeded)

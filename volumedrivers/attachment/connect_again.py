@@ -1,0 +1,202 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The steps that bring an attached volume to this host again.
+
+After a reboot of the host all of it, and for a volume that lost paths those
+that are back.
+"""
+
+import typing
+
+from volumedrivers import exception
+from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment.record import Operation
+from volumedrivers.attachment.record import Record
+from volumedrivers.attachment.results import ConnectResult
+from volumedrivers.attachment.steps import Step
+from volumedrivers.attachment.work import Work
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.context import AttachmentContext
+    from volumedrivers.host.fair_lock import Held
+    from volumedrivers.libvirt.guest import Guest
+
+
+class ConnectAgain(Work):
+    """What reconnect and repair share.
+
+    :ivar recorded: the volume as it was connected before
+    """
+
+    def __init__(
+        self,
+        context: 'AttachmentContext',
+        guest: 'Guest',
+        connection_info: ConnectionInfo,
+        before: Record,
+        held: 'Held | None' = None,
+    ) -> None:
+        super().__init__(context, guest, connection_info, before, held)
+        self.recorded = before.volume
+
+    def connect(self) -> None:
+        self.learn(volume=self.driver.connect_volume(self.info, self.record.key))
+
+    def identify(self) -> None:
+        """Make sure that it is the same volume, under the same name.
+
+        :raises IdentityMismatch: another one, or it is called something else
+            than what the guest's definition says
+        """
+        found, recorded = self._connected(), self.recorded
+        if self.found_identity() is None and found.path is not None:
+            raise exception.VolumeDeviceNotFound(
+                volume_id=self.volume_id, reason=f'{found.path} vanished as soon as it was found'
+            )
+        if recorded is None:
+            return
+        if recorded.identity is not None and found.identity != recorded.identity:
+            raise exception.IdentityMismatch(
+                path=found.path or str(found.identity),
+                found=str(found.identity),
+                expected=str(recorded.identity),
+                volume_id=self.volume_id,
+            )
+        if found.path != recorded.path:
+            raise exception.IdentityMismatch(
+                path=f'disk {self.record.target} of guest {self.guest.name}',
+                found=f'{found.path} now',
+                expected=str(recorded.path),
+                volume_id=self.volume_id,
+            )
+
+    def result(self, seconds: dict[str, float]) -> ConnectResult:
+        """Say what was done."""
+        volume = self._connected()
+        return ConnectResult(
+            guest=self.guest.name,
+            guest_uuid=self.guest.uuid,
+            volume_id=self.volume_id,
+            driver_volume_type=self.info.driver_volume_type,
+            source=self.record.source,
+            identity=None if volume.identity is None else str(volume.identity),
+            paths_before=0 if self.recorded is None else self.recorded.paths.found,
+            paths_asked=volume.paths.asked,
+            paths_found=volume.paths.found,
+            paths_failed=volume.paths.failed,
+            degraded=volume.degraded,
+            seconds=seconds,
+        )
+
+    def settle_connected(self) -> None:
+        self.settle(problem='', boot_id=self.context.boot_id)
+
+    def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
+        """The row as it was, with the reason; or unfinished, if something is left."""
+        if not undone:
+            self.note(problem=problem)
+            return
+        assert self.before is not None  # noqa: S101
+        self.learn(volume=self.recorded, opened=self.before.opened, boot_id=self.before.boot_id)
+        self.settle(problem=f'{self.operation}: {problem}')
+
+    def _connected(self) -> ConnectedVolume:
+        assert self.volume is not None  # noqa: S101
+        return self.volume
+
+
+class Reconnect(ConnectAgain):
+    """After a reboot of the host, before the guest starts."""
+
+    operation = Operation.RECONNECT
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps in their order."""
+        options = self.context.options
+        locks = self.driver.lock_names(self.info)
+        return (
+            Step('connect', self.connect, self.disconnect, options.connect_timeout, locks),
+            Step('identify', self.identify, seconds=options.identify_timeout),
+            Step(
+                'encrypt',
+                self.encrypt,
+                self.decrypt,
+                options.encrypt_timeout,
+                needed=self.record.opened is not None,
+            ),
+            Step('record', self.settle_connected, seconds=options.identify_timeout),
+        )
+
+    def find(self) -> None:
+        """Make sure that the guest's definition names the recorded source.
+
+        :raises DiskNotFound: it has no such disk
+        :raises IdentityMismatch: the disk is another source
+        """
+        disk = guest_disks.find(self.guest, self.volume_id)
+        if disk is None:
+            raise exception.DiskNotFound(guest=self.guest.name, disk=self.volume_id)
+        source = guest_disks.source_of(disk)
+        if self.record.source and source != self.record.source:
+            raise exception.IdentityMismatch(
+                path=f'disk {guest_disks.target_of(disk)} of guest {self.guest.name}',
+                found=source,
+                expected=self.record.source,
+                volume_id=self.volume_id,
+            )
+
+    def disconnect(self) -> None:
+        if self.guest.is_running() or 'block' in self.others().values():
+            return
+        self.driver.disconnect_volume(self.info, self.record.key, volume=self.volume)
+
+    def encrypt(self) -> None:
+        """Open it as before; a libvirt secret that outlived the reboot is enough."""
+        self.learn(
+            opened=self.context.encryptor.open(
+                self.info, self._connected(), None, allow_format=False
+            )
+        )
+
+    def decrypt(self) -> None:
+        if not self.guest.is_running() and not self.others():
+            self.context.encryptor.close(
+                self.info, self.record.opened, volume=self.volume, last=True
+            )
+
+
+class Repair(ConnectAgain):
+    """Add the paths that are missing; what the guest uses is not touched."""
+
+    operation = Operation.REPAIR
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps in their order."""
+        options = self.context.options
+        return (
+            Step('identify', self.identify_recorded, seconds=options.identify_timeout),
+            Step(
+                'connect',
+                self.connect,
+                seconds=options.connect_timeout,
+                locks=self.driver.lock_names(self.info),
+            ),
+            Step('verify', self.identify, seconds=options.identify_timeout),
+            Step('record', self.settle_connected, seconds=options.identify_timeout),
+        )
+
+    def identify_recorded(self) -> None:
+        """Refuse to add paths to what is not the volume any more."""
+        self.found_identity()

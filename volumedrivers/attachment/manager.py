@@ -1,0 +1,438 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The life of an attachment: every operation, with its steps, in one place.
+
+The order is Nova's.  Attach: host, encryption, guest.  Detach: guest,
+encryption, host.  Extend: host, then guest.  The steps themselves are in
+``attach``, ``detach``, ``change`` and ``connect_again``.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+import typing
+
+from oslo_config import cfg
+
+from volumedrivers import exception
+from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import host_side
+from volumedrivers.attachment import recover
+from volumedrivers.attachment import steps
+from volumedrivers.attachment.attach import Attach
+from volumedrivers.attachment.change import Extend
+from volumedrivers.attachment.change import SetQos
+from volumedrivers.attachment.connect_again import Reconnect
+from volumedrivers.attachment.connect_again import Repair
+from volumedrivers.attachment.context import AttachmentContext
+from volumedrivers.attachment.context import Observer
+from volumedrivers.attachment.detach import Detach
+from volumedrivers.attachment.encryption import Encryptor
+from volumedrivers.attachment.journal import Journal
+from volumedrivers.attachment.keys import Keys
+from volumedrivers.attachment.record import Record
+from volumedrivers.attachment.record import make_key
+from volumedrivers.attachment.results import AttachedVolume
+from volumedrivers.attachment.results import AttachResult
+from volumedrivers.attachment.results import ConnectResult
+from volumedrivers.attachment.results import DetachResult
+from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.attachment.results import ExtendResult
+from volumedrivers.attachment.results import Outcome
+from volumedrivers.attachment.results import QosResult
+from volumedrivers.attachment.users import Users
+from volumedrivers.attachment.volume_encryption import VolumeEncryption
+from volumedrivers.attachment.work import volume_id_of
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import bootstrap
+from volumedrivers.host.fair_lock import FairLocks
+from volumedrivers.libvirt.context import make_context
+from volumedrivers.libvirt.disk import IOTune
+from volumedrivers.libvirt.registry import Registry
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.host.fair_lock import Held
+    from volumedrivers.libvirt.guest import Guest
+    from volumedrivers.libvirt.hypervisor import Hypervisor
+
+JOURNAL = 'attachments.sqlite'
+LOCKS = 'volumedrivers'
+
+
+class AttachmentManager:
+    """What can be done with the volumes of the guests of one hypervisor.
+
+    Every operation may be called again after any failure, also after the
+    process was killed: what was begun is in the journal, and is finished or
+    undone first.  What libvirt cannot say is never taken for "it is not
+    there": the operation stops.  Shared by threads and, through journal and
+    locks, by processes.
+    """
+
+    def __init__(self, context: AttachmentContext) -> None:
+        self.context = context
+
+    def attach(
+        self,
+        connection_info: ConnectionInfo,
+        guest: str,
+        request: DiskRequest | None = None,
+        *,
+        attachment_id: str | None = None,
+        encryption: VolumeEncryption | None = None,
+        allow_format: bool = False,
+    ) -> AttachResult:
+        """Bring the volume to this host and into the guest.
+
+        After an error the volume is neither in the guest nor on the host;
+        where that could not be done, the error's notes say so, and recover
+        goes on.  A disk that the guest has only in one of its definitions is
+        completed, and so is that of a guest that does not run, after a reboot
+        of this host.
+
+        :param guest: name or UUID
+        :param attachment_id: Cinder's, for the record
+        :param encryption: what Cinder says of an encrypted volume; not needed
+            where libvirt has the volume's secret already
+        :param allow_format: write the header of an encrypted volume that is
+            blank; its first use needs that with some back ends
+        :raises AlreadyAttached: the guest runs and has the volume
+        :raises LockHeld: another operation on the volume does not end
+        :raises VolumeDriversError: of the driver, or of libvirt
+        """
+        domain = self.context.hypervisor.guest(guest)
+        volume_id = volume_id_of(connection_info)
+        with self.context.lock_volume(volume_id, 'attach', domain.name) as held:
+            job = Attach(
+                self.context,
+                domain,
+                connection_info,
+                self._settled(domain, volume_id, held),
+                held,
+                request=request or DiskRequest(),
+                attachment_id=attachment_id,
+                encryption=encryption,
+                allow_format=allow_format,
+            )
+            job.look()
+            return job.result(steps.run(job, job.steps()))
+
+    def detach(
+        self,
+        guest: str,
+        volume: str | None = None,
+        *,
+        connection_info: ConnectionInfo | None = None,
+        force: bool = False,
+        attempts: int | None = None,
+        timeout: float | None = None,
+    ) -> DetachResult:
+        """Take the volume out of the guest and off this host.
+
+        A volume that the guest does not have is still removed from the host,
+        unless another guest of this host has it.  What the journal recorded
+        counts; connection_info is for a volume that was attached otherwise.
+
+        :param guest: name or UUID; by its UUID also a guest that is gone
+        :param volume: volume id or target name; may be None where
+            connection_info says which
+        :param force: remove from the host even if flushing fails
+        :param attempts: live detach attempts; default: option
+            device_detach_attempts
+        :param timeout: seconds for each; default: option device_detach_timeout
+        :raises NotRecorded: nothing is known of it, and no connection_info given
+        :raises InvalidOption: the guest has another volume under this target
+        :raises IdentityMismatch: the device is another volume by now
+        :raises LeftoversFound: something is still on the host
+        :raises VolumeDriversError: of the driver, or of libvirt; call again
+        """
+        domain = guest_disks.look_up(self.context.hypervisor, guest)
+        volume_id = self._volume_id(domain, volume, connection_info)
+        with self.context.lock_volume(volume_id, 'detach', domain.name) as held:
+            # An operation that was interrupted needs no recovery: all of the
+            # volume is about to go.
+            before = self.context.journal.get(make_key(domain.uuid, volume_id))
+            info = self._info(before, connection_info, domain, volume or volume_id)
+            job = Detach(
+                self.context,
+                domain,
+                info,
+                before,
+                held,
+                force=force,
+                attempts=attempts,
+                timeout=timeout,
+            )
+            job.find(volume)
+            return job.result(steps.run(job, job.steps()))
+
+    def extend(
+        self,
+        guest: str,
+        volume: str | None,
+        size: int,
+        *,
+        connection_info: ConnectionInfo | None = None,
+    ) -> ExtendResult:
+        """Let the host, and the guest if it runs, see that the volume has grown.
+
+        :param size: bytes that the volume has now; a guest that does not run
+            sees it at its next start
+        :raises InvalidSize, ShrinkRefused, DiskNotFound, NotRecorded
+        :raises ExtendVolumeFailed, ExtendVolumeNotSupported, ResizeRefused
+        """
+        domain = self.context.hypervisor.guest(guest)
+        volume_id = self._volume_id(domain, volume, connection_info)
+        with self.context.lock_volume(volume_id, 'extend', domain.name) as held:
+            before = self._settled(domain, volume_id, held)
+            info = self._info(before, connection_info, domain, volume or volume_id)
+            job = Extend(self.context, domain, info, before, held, size=size)
+            job.find(volume)
+            return job.result(steps.run(job, job.steps()))
+
+    def set_qos(
+        self,
+        guest: str,
+        volume: str | None,
+        limits: IOTune,
+        *,
+        connection_info: ConnectionInfo | None = None,
+    ) -> QosResult:
+        """Limit the live disk, and that of the next start; all limits are replaced.
+
+        :raises HypervisorError: libvirt refuses the limits
+        :raises DiskNotFound, NotRecorded
+        """
+        domain = self.context.hypervisor.guest(guest)
+        volume_id = self._volume_id(domain, volume, connection_info)
+        with self.context.lock_volume(volume_id, 'qos', domain.name) as held:
+            before = self._settled(domain, volume_id, held)
+            info = self._info(before, connection_info, domain, volume or volume_id)
+            job = SetQos(self.context, domain, info, before, held, iotune=limits)
+            job.find(volume)
+            return job.result(steps.run(job, job.steps()))
+
+    def reconnect(
+        self, guest: str, volume: str, *, connection_info: ConnectionInfo | None = None
+    ) -> ConnectResult:
+        """Bring a volume to this host again, after a reboot, before the guest starts.
+
+        :param connection_info: needed where it holds credentials
+        :raises IdentityMismatch: another volume, or not under the name that the
+            guest's definition has
+        :raises NotRecorded, DiskNotFound
+        """
+        domain = self.context.hypervisor.guest(guest)
+        volume_id = self._volume_id(domain, volume, connection_info)
+        with self.context.lock_volume(volume_id, 'reconnect', domain.name) as held:
+            before = self._recorded(domain, volume_id, held)
+            info = self._info_to_connect(before, connection_info)
+            job = Reconnect(self.context, domain, info, before, held)
+            job.find()
+            return job.result(steps.run(job, job.steps()))
+
+    def repair(
+        self, guest: str, volume: str, *, connection_info: ConnectionInfo | None = None
+    ) -> ConnectResult:
+        """Add the paths of an attached volume that were missing and are back.
+
+        :param connection_info: needed where it holds credentials
+        :raises IdentityMismatch: the device is another volume by now
+        :raises NotRecorded
+        """
+        domain = self.context.hypervisor.guest(guest)
+        volume_id = self._volume_id(domain, volume, connection_info)
+        with self.context.lock_volume(volume_id, 'repair', domain.name) as held:
+            before = self._recorded(domain, volume_id, held)
+            info = self._info_to_connect(before, connection_info)
+            job = Repair(self.context, domain, info, before, held)
+            return job.result(steps.run(job, job.steps()))
+
+    def forget(self, guest: str, volume: str, *, force: bool = False) -> Record:
+        """Take an attachment out of the journal; nothing else is touched.
+
+        :param guest: name or UUID; by its UUID also a guest that is gone
+        :param force: even if something of it is still there
+        :returns: what was forgotten
+        :raises StillInUse: the guest has the disk, or the host the device
+        :raises NotRecorded
+        """
+        domain = guest_disks.look_up(self.context.hypervisor, guest)
+        volume_id = self._volume_id(domain, volume, None)
+        with self.context.lock_volume(volume_id, 'forget', domain.name):
+            record = self.context.journal.get(make_key(domain.uuid, volume_id))
+            if record is None:
+                raise exception.NotRecorded(volume=volume, guest=guest)
+            if not force:
+                self._require_unused(domain, record)
+            self.context.journal.remove(record.key)
+            return record
+
+    def recover(
+        self, connection_infos: Mapping[str, ConnectionInfo] | None = None
+    ) -> tuple[Outcome, ...]:
+        """Finish or undo what was interrupted, by what is true on this host now.
+
+        Safe beside running operations, and safe to run again.  After a reboot
+        the volumes of persistent guests are connected again.
+
+        :param connection_infos: by volume id, for volumes whose connection
+            needs credentials
+        """
+        infos = connection_infos or {}
+        return recover.recover(self.context, lambda record: infos.get(record.volume_id))
+
+    def list(
+        self, guest: str | None = None, *, all_disks: bool = False
+    ) -> tuple[AttachedVolume, ...]:
+        """Return the volumes of a guest, or of all guests.
+
+        :param all_disks: also the disks that have no volume id
+        """
+        hypervisor = self.context.hypervisor
+        domains = hypervisor.guests() if guest is None else (hypervisor.guest(guest),)
+        found = (
+            guest_disks.describe(domain, disk) for domain in domains for disk in domain.disks()
+        )
+        return tuple(volume for volume in found if all_disks or volume.volume_id is not None)
+
+    def show(self, guest: str, volume: str) -> AttachedVolume:
+        """Return one volume of a guest and what is behind it on this host.
+
+        :param volume: volume id or target name
+        :raises DiskNotFound
+        """
+        domain = self.context.hypervisor.guest(guest)
+        disk = guest_disks.find(domain, volume)
+        if disk is None:
+            raise exception.DiskNotFound(guest=domain.name, disk=volume)
+        found = guest_disks.describe(domain, disk)
+        return dataclasses.replace(
+            found,
+            host=host_side.look(
+                found.source_type, found.source, self.context.registry.context.devices
+            ),
+        )
+
+    def _volume_id(
+        self, domain: 'Guest', volume: str | None, connection_info: ConnectionInfo | None
+    ) -> str:
+        """Return the id of the volume that is meant by an id, a target or its info."""
+        if connection_info is not None:
+            return volume_id_of(connection_info)
+        if volume is None:
+            raise exception.InvalidOption(
+                option='volume', found='missing', expected='a volume id or target name'
+            )
+        disk = guest_disks.find(domain, volume)
+        if disk is not None:
+            return guest_disks.volume_id_of(disk) or volume
+        for record in self.context.journal.find(domain_uuid=domain.uuid):
+            if volume in (record.volume_id, record.target):
+                return record.volume_id
+        return volume
+
+    def _settled(self, domain: 'Guest', volume_id: str, held: 'Held') -> Record | None:
+        """Return the row, after what was interrupted is finished or undone."""
+        record = self.context.journal.get(make_key(domain.uuid, volume_id))
+        if record is None or record.is_settled:
+            return record
+        recover.finish(self.context, record, held)
+        return self.context.journal.get(record.key)
+
+    def _recorded(self, domain: 'Guest', volume_id: str, held: 'Held') -> Record:
+        record = self._settled(domain, volume_id, held)
+        if record is None:
+            raise exception.NotRecorded(volume=volume_id, guest=domain.name)
+        return record
+
+    def _info(
+        self,
+        record: Record | None,
+        given: ConnectionInfo | None,
+        domain: 'Guest',
+        volume: str,
+    ) -> ConnectionInfo:
+        """Return how the volume was connected: what was recorded counts.
+
+        A caller's may be that of another host, after a migration.
+        """
+        if record is None:
+            if given is None:
+                raise exception.NotRecorded(volume=volume, guest=domain.name)
+            return given
+        if given is not None and given.to_dict() == dict(record.connection_info):
+            return given
+        return ConnectionInfo.parse(record.connection_info)
+
+    def _info_to_connect(self, record: Record, given: ConnectionInfo | None) -> ConnectionInfo:
+        info = given or ConnectionInfo.parse(record.connection_info)
+        if given is None and info.secrets():
+            raise exception.InvalidOption(
+                option='connection_info',
+                found='missing',
+                expected=f'that of volume {record.volume_id}, whose credentials are not recorded',
+            )
+        return info
+
+    def _require_unused(self, domain: 'Guest', record: Record) -> None:
+        """:raises StillInUse"""
+        reason = None
+        disk = guest_disks.find(domain, record.volume_id)
+        if disk is not None:
+            reason = f'the guest has it as {guest_disks.target_of(disk)}'
+        else:
+            info = ConnectionInfo.parse(record.connection_info)
+            left = self.context.driver(info).remains(info, record.key, volume=record.volume)
+            left += self.context.encryptor.remains(record.volume_id, record.opened)
+            if left:
+                reason = f'this host has {", ".join(map(str, left))}; detach it'
+        if reason is not None:
+            raise exception.StillInUse(
+                volume_id=record.volume_id, guest=record.domain_name, reason=reason
+            )
+
+
+def make_manager(
+    conf: cfg.ConfigOpts,
+    hypervisor: 'Hypervisor',
+    *,
+    keys: Keys | None = None,
+    observer: Observer | None = None,
+) -> AttachmentManager:
+    """Return the manager of this host's attachments; opens and reads nothing yet.
+
+    Journal and locks are where the options state_path and lock_path say;
+    whoever uses the same directories works together.
+
+    :param conf: has the options of group [volumedrivers] registered
+    :param keys: where the keys of encrypted volumes come from; default: the
+        key manager that castellan's options name
+    :param observer: is told of each step
+    """
+    options = conf.volumedrivers
+    journal = Journal(os.path.join(options.state_path, JOURNAL))
+    drivers = make_context(
+        conf, secrets=hypervisor.secrets, elsewhere=Users(journal, hypervisor).of_directory
+    )
+    context = AttachmentContext(
+        options=options,
+        registry=Registry(drivers),
+        hypervisor=hypervisor,
+        journal=journal,
+        locks=FairLocks(lambda: os.path.join(bootstrap.lock_path(conf), LOCKS)),
+        encryptor=Encryptor(conf, hypervisor, drivers.devices, keys),
+    )
+    if observer is not None:
+        context = dataclasses.replace(context, observer=observer)
+    return AttachmentManager(context)
