@@ -27,7 +27,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import functools
 import hashlib
@@ -46,6 +45,7 @@ _LONGEST_PAUSE_OF_NEXT = 0.01
 # Seconds; also of somebody who does not wait for a lock itself.
 _LEAST_WAIT_AT_GATE = 1.0
 _NEW = '.new'
+_GATE = 'gate-'
 _OVERDUE = ', which is past its deadline and cannot be stopped'
 
 
@@ -142,6 +142,7 @@ class FairLocks:
             each other out use the same.  Or what tells it, asked at first use
         """
         self._directory = directory
+        self._swept: set[str] = set()
 
     @functools.cached_property
     def directory(self) -> str:
@@ -235,14 +236,25 @@ class FairLocks:
                     pause = min(2 * pause, longest)
 
     def _queue(self, key: str) -> tuple[list[str], int]:
-        """Return the living tickets of a lock, in order, and the next number."""
+        """Return the living tickets of a lock, in order, and the next number.
+
+        What the dead have left is removed; once also of the other locks with
+        the same gate, as nobody may ever want those again.
+        """
+        gate = key[0]
+        lead = key if gate in self._swept else gate
         living = []
-        for number in sorted(self._numbers(key)):
-            path = self._path(key, number)
-            if _lives(path):
-                living.append((number, path))
-            else:
+        for name in os.listdir(self.directory):
+            if not name.startswith(lead):
+                continue
+            path = os.path.join(self.directory, name)
+            # Whoever drew a new one did that behind this gate, and is dead.
+            if name.endswith(_NEW) or not _lives(path):
                 _unlink(path)
+            elif name.startswith(key):
+                living.append((int(name.rpartition('-')[2]), path))
+        self._swept.add(gate)
+        living.sort()
         return [path for _, path in living], living[-1][0] + 1 if living else 1
 
     def _numbers(self, key: str) -> list[int]:
@@ -277,7 +289,7 @@ class FairLocks:
 
     def _open_gate(self, key: str) -> int:
         # Sixteen, which stay: a file that others wait on cannot be removed.
-        path = os.path.join(self.directory, 'gate-' + key[0])
+        path = os.path.join(self.directory, _GATE + key[0])
         try:
             return _open(path, os.O_RDONLY | os.O_CREAT)
         except FileNotFoundError:
@@ -306,15 +318,18 @@ class _Ticket:
         self._is_drawn = False
 
     def draw(self) -> None:
-        """Appear in the queue; behind the gate."""
+        """Appear in the queue, or leave no trace; behind the gate."""
         new = self.path + _NEW
-        # Of somebody who died right here.
-        _unlink(new)
-        self._descriptor = _open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        self.tell()
-        self._is_drawn = True
-        os.rename(new, self.path)
+        try:
+            self._descriptor = _open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            self.tell()
+            os.rename(new, self.path)
+            self._is_drawn = True
+        except BaseException:
+            _unlink(new)
+            _unlink(self.path)
+            raise
 
     def tell(self, *, overdue: bool = False) -> None:
         """Say who has the lock, and since now."""
@@ -324,15 +339,114 @@ class _Ticket:
             os.pwrite(self._descriptor, text.encode(), 0)
 
     def drop(self) -> None:
-        """Leave the queue."""
+        """Leave the queue; calling it again does nothing."""
+        # As long as the name is there nobody else gets its number, so it goes
+        # before the flock does, and is tried once: later it can be another's.
+        drawn, self._is_drawn = self._is_drawn, False
+        if drawn:
+            _unlink(self.path)
         descriptor, self._descriptor = self._descriptor, None
-        # As long as the name is there its number is not given to another one,
-        # so it has to go before the flock does.
+        if descriptor is not None:
+            _close(descriptor)
+
+
+def _drop(tickets: list[_Ticket]) -> None:
+    failed: BaseException | None = None
+    for ticket in reversed(tickets):
         try:
-            if self._is_drawn:
-                _unlink(self.path)
-            if descriptor is not None:
-                _unlink(self.path + _NEW)
+            ticket.drop()
+        except BaseException as error:
+            failed = failed or error
+            ticket.drop()
+    # What cannot be removed is nobody's any more, and is swept by the next.
+    if failed is not None and not isinstance(failed, OSError):
+        raise failed
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:32]
+
+
+def _lives(path: str) -> bool:
+    with _opened(path) as descriptor:
+        return descriptor is not None and not _try(descriptor, fcntl.LOCK_SH)
+
+
+def _look(path: str) -> Holder | None:
+    """Return the owner of a ticket, if it lives."""
+    with _opened(path) as descriptor:
+        if descriptor is None or _try(descriptor, fcntl.LOCK_SH):
+            return None
+        lines = os.pread(descriptor, 4096, 0).decode(errors='replace').split('\n')
+    try:
+        since, process = lines[0].split()
+        return Holder(process=int(process), what=lines[2] + lines[1], since=float(since))
+    except (ValueError, IndexError):
+        return Holder(process=0, what='an unknown operation', since=time.time())
+
+
+def _try(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int | None]:
+    try:
+        descriptor = _open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        _close(descriptor)
+
+
+# A forked child gets a copy of each descriptor, and with it a share of its
+# flock: it would keep the lock of a parent that was killed.
+_descriptors: set[int] = set()
+_changing = threading.Lock()
+
+
+def _open(path: str, flags: int) -> int:
+    with _changing:
+        descriptor = os.open(path, flags, 0o644)
+        _descriptors.add(descriptor)
+    return descriptor
+
+
+def _close(descriptor: int) -> None:
+    with _changing:
+        _descriptors.discard(descriptor)
+        try:
+            # Closing would do only for the last one who has it.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
-            if descriptor is not None:
-                _close(descriptor)
+            os.close(descriptor)
+
+
+def _after_fork_in_parent() -> None:
+    _changing.release()
+
+
+def _after_fork_in_child() -> None:
+    for descriptor in _descriptors:
+        os.close(descriptor)
+    _descriptors.clear()
+    _changing.release()
+
+
+os.register_at_fork(
+    before=_changing.acquire,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
