@@ -12,6 +12,7 @@
 
 """What tells a secret: the name of its key, or its place in a URL."""
 
+import functools
 import re
 import typing
 import unicodedata
@@ -28,6 +29,7 @@ _URL_PASSWORD = re.compile(r'(?P<lead>//[^/@\s:]*:)(?![0-9]+/)(?P<password>[^@\s
 _NOT_SECRET: typing.Final = frozenset({'secret_uuid', 'secret_type'})
 
 
+@functools.lru_cache(maxsize=1024)
 def is_secret_name(key: str) -> bool:
     """Tell whether the value of a key so named is a secret."""
     if key in _NOT_SECRET:

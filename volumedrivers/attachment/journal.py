@@ -62,9 +62,12 @@ _PLAIN = (
 _JSON = ('connection_info', 'volume', 'disk', 'encryption', 'opened', 'wanted')
 _COLUMNS = _PLAIN + _JSON
 _SELECT = f'SELECT {", ".join(_COLUMNS)} FROM attachments'  # noqa: S608 - constants
+# Not REPLACE, which would write the indexes anew.
 _PUT = (
-    f'INSERT OR REPLACE INTO attachments ({", ".join(_COLUMNS)}) '  # noqa: S608 - constants
-    f'VALUES ({", ".join(":" + column for column in _COLUMNS)})'
+    f'INSERT INTO attachments ({", ".join(_COLUMNS)}) '  # noqa: S608 - constants
+    f'VALUES ({", ".join(":" + column for column in _COLUMNS)}) '
+    f'ON CONFLICT (key) DO UPDATE SET '
+    f'{", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:])}'
 )
 _Row = tuple[typing.Any, ...]
 
