@@ -69,6 +69,8 @@ class BlockDevices:
     """
 
     def __init__(self, sysfs: str = '/sys', dev: str = '/dev', udev: str = '/run/udev') -> None:
+        self.sysfs = sysfs
+        self.dev = dev
         self._block = os.path.join(sysfs, 'block')
         self._dev = dev
         self._udev = udev
@@ -162,6 +164,12 @@ class BlockDevices:
             os.path.basename(os.path.realpath(os.path.join(folder, entry)))
             for entry in listdir(folder)
             if entry.endswith(ending)
+        )
+
+    def holders(self, name: str) -> tuple[str, ...]:
+        """Return the device-mapper devices over a device, by the kernel's names."""
+        return tuple(
+            above for above in listdir(self._block, name, 'holders') if above.startswith('dm-')
         )
 
     def namespace(

@@ -248,7 +248,7 @@ class ShareMounts:
             )
         return found.source
 
-    def mounted(self, share: Share) -> mount_table.Mount | None:
+    def mount_of(self, share: Share) -> mount_table.Mount | None:
         """Return what is mounted at a share's mount point, whatever it is.
 
         :raises MountFailed: the kernel did not say

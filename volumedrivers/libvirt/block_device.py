@@ -27,8 +27,8 @@ from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import os_brick_link
 from volumedrivers.host import requirements
-from volumedrivers.host.block_device import BlockDevices
 from volumedrivers.host.brick import Brick
 from volumedrivers.libvirt.asked_paths import AskedPath
 from volumedrivers.libvirt.asked_paths import asked_paths
@@ -37,10 +37,19 @@ from volumedrivers.libvirt.asked_paths import report
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import PathReport
+from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.libvirt.target_locks import target_locks
+from volumedrivers.libvirt.volume_devices import check_identity
+from volumedrivers.libvirt.volume_devices import devices_of
+from volumedrivers.libvirt.volume_devices import empty_sessions
+from volumedrivers.libvirt.volume_devices import identity_of
+from volumedrivers.libvirt.volume_devices import known_identity
+from volumedrivers.libvirt.volume_devices import links_of
+from volumedrivers.libvirt.volume_devices import on_the_ways
+from volumedrivers.libvirt.volume_devices import remainders
 from volumedrivers.privsep import multipath
 from volumedrivers.sizes import check_size
 
@@ -52,9 +61,6 @@ REMOVAL_TIME = 5.0
 # guest has just closed it, and os-brick tries again only after 20 seconds.
 UDEV_TIME = 5.0
 _POLL = 0.1
-# Of an encrypted volume os-brick returns a link of its own, whose name holds
-# the kernel's name of the device.
-_OS_BRICK_LINK = 'os-brick'
 
 
 class BlockDeviceDriver(VolumeDriver):
@@ -194,20 +200,17 @@ class BlockDeviceDriver(VolumeDriver):
         :raises IdentityMismatch: something else is there now; nothing was done
         """
         self.context.devices.settle(UDEV_TIME)
-        self._check_identity(connection_info, volume)
+        check_identity(self.context.devices, connection_info, volume)
+        links = self._links(connection_info, volume)
         properties = self._properties(connection_info, volume)
-        try:
-            self._brick(volume).disconnect(
-                connection_info.driver_volume_type,
-                connection_info.volume_id,
-                properties,
-                self.removal_info(properties),
-                force=force,
-            )
-        except exception.VolumeNotConnected:
-            LOG.info('Volume %s was not connected', connection_info.volume_id)
+        self._remove(connection_info, volume, properties, force=force)
+        if empty_sessions(self.context.devices, connection_info):
+            # What os-brick did not get to; it goes by the portals again.
+            self._remove(connection_info, volume, properties, force=force)
         self.clean_up(connection_info, volume, force=force)
         self._check_leftovers(connection_info, volume)
+        for link in links:
+            os_brick_link.remove(link)
 
     def extend_volume(
         self,
@@ -223,7 +226,7 @@ class BlockDeviceDriver(VolumeDriver):
                 connection_info, attachment, requested_size, volume=volume
             )
         check_size(requested_size, f'volume {connection_info.volume_id}')
-        self._check_identity(connection_info, volume)
+        check_identity(self.context.devices, connection_info, volume)
         size = self._brick(volume).extend(
             connection_info.driver_volume_type,
             connection_info.volume_id,
@@ -253,9 +256,49 @@ class BlockDeviceDriver(VolumeDriver):
         except exception.VolumeNotConnected:
             return None
 
+    def remains(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[Remainder, ...]:
+        """Look for devices, maps, os-brick's links and sessions without a disk."""
+        return remainders(
+            self.context.devices, connection_info, volume, with_devices=self.REMOVES_DEVICE
+        )
+
     def why_not(self) -> str | None:
         """Name everything that is missing on this host."""
         return requirements.unmet(self.requirements())
+
+    def _remove(
+        self,
+        connection_info: ConnectionInfo,
+        volume: ConnectedVolume | None,
+        properties: dict[str, object],
+        *,
+        force: bool,
+    ) -> None:
+        try:
+            self._brick(volume).disconnect(
+                connection_info.driver_volume_type,
+                connection_info.volume_id,
+                properties,
+                self.removal_info(properties),
+                force=force,
+            )
+        except exception.VolumeNotConnected:
+            LOG.info('Volume %s was not connected', connection_info.volume_id)
+
+    def _links(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    ) -> tuple[str, ...]:
+        """Return os-brick's links, which nothing tells the volume of once it is gone."""
+        if not connection_info.encrypted:
+            return ()
+        devices = self.context.devices
+        return links_of(devices, devices_of(devices, connection_info, volume), volume)
 
     def _brick(self, volume: ConnectedVolume | None = None) -> Brick:
         options = self.connector_options()
@@ -282,7 +325,7 @@ class BlockDeviceDriver(VolumeDriver):
                 reason='os-brick tells no path of the device',
             )
         device = found
-        if _is_link_of_os_brick(found):
+        if os_brick_link.is_link(found):
             # It names the kernel's device, which is another one after a reboot.
             device = self.context.devices.kernel_path(found) or found
         path = self.context.devices.stable_path(device, wait=self.conf.device_name_timeout)
@@ -404,41 +447,25 @@ class BlockDeviceDriver(VolumeDriver):
         # is another one after a reboot.
         device = self.context.devices.kernel_path(path)
         if device is None:
-            return returned if _is_link_of_os_brick(returned) else path
+            return returned if os_brick_link.is_link(returned) else path
         if encrypted:
             # os-brick made a link of its own to what it found, and removes it.
             for found in (device, path):
-                link = _link_of_os_brick(found, os.path.dirname(device))
+                link = os_brick_link.link_of(found, os.path.dirname(device))
                 if self.context.devices.kernel_path(link) is not None:
                     return link
         return device if _is_link_of_udev(path) and returned != path else path
-
-    def _check_identity(
-        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
-    ) -> None:
-        recorded = _known_identity(volume)
-        if recorded is None or volume is None or volume.path is None:
-            return
-        try:
-            found = self.context.devices.identity(volume.path)
-        except exception.VolumeNotConnected:
-            return
-        if found != recorded:
-            raise exception.IdentityMismatch(
-                path=volume.path,
-                found=':'.join(found) if found else 'without identity',
-                expected=':'.join(recorded),
-                volume_id=connection_info.volume_id,
-            )
 
     def _check_leftovers(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
     ) -> None:
         if not self.REMOVES_DEVICE:
             return
-        recorded = _known_identity(volume)
+        recorded = known_identity(volume)
         if recorded is None:
-            left = self._wait_until_gone(lambda: self._devices_by_path(connection_info))
+            left = self._wait_until_gone(
+                lambda: on_the_ways(self.context.devices, connection_info)
+            )
         else:
             left = self._wait_until_gone(lambda: self.context.devices.leftovers(recorded))
             if any('/dm-' in name for name in left):
@@ -449,15 +476,6 @@ class BlockDeviceDriver(VolumeDriver):
             raise exception.LeftoversFound(
                 volume_id=connection_info.volume_id, leftovers=', '.join(left)
             )
-
-    def _devices_by_path(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
-        """Return what the ways that Cinder names lead to, for a volume without record."""
-        return tuple(
-            name
-            for way in asked_paths(connection_info.data, use_multipath=True)
-            if way.link is not None
-            for name in self.context.devices.by_path(way.link)
-        )
 
     def _wait_until_gone(self, look: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
         deadline = time.monotonic() + REMOVAL_TIME
@@ -476,25 +494,6 @@ class BlockDeviceDriver(VolumeDriver):
             LOG.warning('Map of %s: %s', ':'.join(identity), e)
 
 
-def identity_of(devices: BlockDevices, path: str) -> Identity:
-    """Return what a block device is now; one that says nothing is its name.
-
-    :raises VolumeNotConnected: there is no such device
-    :raises HostUnreadable: the kernel did not say
-    """
-    try:
-        found = devices.identity(path)
-    except OSError as e:
-        raise exception.HostUnreadable(what=path, reason=e.strerror or str(e)) from e
-    return Identity('path', path) if found is None else Identity(*found)
-
-
-def _known_identity(volume: ConnectedVolume | None) -> tuple[str, str] | None:
-    if volume is None or volume.identity is None or volume.identity.kind == 'path':
-        return None
-    return volume.identity.kind, volume.identity.value
-
-
 def _used_multipath(volume: ConnectedVolume) -> bool:
     """Whether it was connected as a map of device-mapper's multipath."""
     if volume.use_multipath is None and volume.path is not None:
@@ -504,13 +503,4 @@ def _used_multipath(volume: ConnectedVolume) -> bool:
 
 def _is_link_of_udev(path: str) -> bool:
     # os-brick itself names devices in other directories, such as /dev/md.
-    return '/disk/by-' in path and not _is_link_of_os_brick(path)
-
-
-def _is_link_of_os_brick(path: str) -> bool:
-    return os.path.basename(path).startswith(_OS_BRICK_LINK)
-
-
-def _link_of_os_brick(path: str, dev: str) -> str:
-    """Return the link to a device of an encrypted volume that os-brick makes."""
-    return os.path.join(dev, 'disk/by-id', _OS_BRICK_LINK + path.replace('/', '+'))
+    return '/disk/by-' in path and not os_brick_link.is_link(path)

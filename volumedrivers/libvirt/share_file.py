@@ -172,7 +172,7 @@ class ShareFileDriver(VolumeDriver):
             return None
         data = share_data(connection_info)
         share = self.make_share(connection_info, data)
-        mount = self.context.shares.mounted(share)
+        mount = self.context.shares.mount_of(share)
         if mount is None:
             return None
         inode = self.context.shares.inode(volume.path)

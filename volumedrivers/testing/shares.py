@@ -17,6 +17,7 @@ import os
 
 from volumedrivers import exception
 from volumedrivers.host.image_file import ImageFile
+from volumedrivers.host.mount_table import Mount
 from volumedrivers.host.share import Share
 from volumedrivers.host.share_users import MemoryUsers
 from volumedrivers.host.shares import ShareMounts
@@ -75,3 +76,14 @@ class FakeShareMounts(ShareMounts):
     ) -> str:
         """Believe that the file lies on the first type."""
         return fstypes[0]
+
+    def mount_of(self, share: Share) -> Mount | None:
+        """Tell what was acquired."""
+        if share.mount_point not in self.mounted:
+            return None
+        source = share.mounted_sources[0].replace('*', '') if share.mounted_sources else None
+        return Mount(1, '/', share.mount_point, share.mounted_fstypes[0], source or share.source)
+
+    def inode(self, path: str) -> int | None:
+        """Believe that every file is there."""
+        return 1

@@ -15,11 +15,11 @@
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import LocalData
-from volumedrivers.libvirt.block_device import identity_of
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import VolumeDriver
+from volumedrivers.libvirt.volume_devices import identity_of
 
 
 class LocalVolumeDriver(VolumeDriver):
