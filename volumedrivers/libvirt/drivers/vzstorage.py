@@ -13,11 +13,14 @@
 """Volumes that are files in a Virtuozzo storage cluster."""
 
 from collections.abc import Mapping
+import dataclasses
+import os
 
 from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import mount_table
 from volumedrivers.host import requirements
 from volumedrivers.host.brick import Brick
 from volumedrivers.host.file_system import FileSystem
@@ -32,6 +35,8 @@ from volumedrivers.protocol_data import ShareData
 LOG = logging.getLogger(__name__)
 
 PROTOCOL = 'VZSTORAGE'
+# What ConnectionInfo.to_dict shows of a password.
+_NOT_KNOWN = '***'
 # Options of pstorage-mount that other options of the configuration set.
 RESERVED = frozenset(('-c', '-l', '-C', '-u', '-g', '-m'))
 
@@ -59,18 +64,27 @@ class VzstorageVolumeDriver(ShareFileDriver):
             )
 
     def make_share(self, connection_info: ConnectionInfo, data: ShareData) -> Share:
-        """Describe the cluster; the mount point is the one os-brick computes."""
+        """Describe the cluster; the mount point is the one os-brick computes.
+
+        It depends on the password.  A journal has none, so there the cluster
+        is looked for among the mounts.
+        """
         cluster = cluster_name(data)
         # With the password, if there is one.
         export = str(connection_info.to_connector()['export'])
         sources = (f'vstorage://{cluster}', f'pstorage://{cluster}')
-        return Share(
+        share = Share(
             source=data.export,
             mount_point=mount_point(self.conf.vzstorage_mount_point_base, export),
             fstype='vzstorage',
             mounted_fstypes=('fuse.vstorage', 'fuse.pstorage', 'fuse'),
             mounted_sources=(*sources, *(f'{source}/*' for source in sources)),
         )
+        if data.password is not None and data.password.reveal() == _NOT_KNOWN:
+            return dataclasses.replace(
+                share, mount_point=self._where_mounted(share) or share.mount_point
+            )
+        return share
 
     def mount_share(
         self, connection_info: ConnectionInfo, share: Share, user: str
@@ -130,6 +144,33 @@ class VzstorageVolumeDriver(ShareFileDriver):
         except exception.VolumeNotConnected:
             LOG.info('Volume %s was not connected', connection_info.volume_id)
         super().disconnect_volume(connection_info, attachment, volume=volume, force=force)
+
+    def _where_mounted(self, share: Share) -> str | None:
+        """:raises MountFailed: the kernel did not say, or there are several"""
+        base = os.path.realpath(self.conf.vzstorage_mount_point_base)
+        try:
+            table = mount_table.read()
+        except OSError as error:
+            raise self._lost(share, f'the mount table cannot be read: {error.strerror}') from error
+        places = {
+            mount.mount_point
+            for mount in table
+            if os.path.dirname(mount.mount_point) == base and share.matches(mount)
+        }
+        if len(places) > 1:
+            raise self._lost(share, 'it is mounted at ' + ' and '.join(sorted(places)))
+        return (
+            os.path.join(self.conf.vzstorage_mount_point_base, os.path.basename(places.pop()))
+            if places
+            else None
+        )
+
+    def _lost(self, share: Share, reason: str) -> exception.MountFailed:
+        return exception.MountFailed(
+            source=share.source,
+            mount_point=self.conf.vzstorage_mount_point_base,
+            reason=f'{reason}; the password that tells its mount point is not known',
+        )
 
     def _brick(self) -> Brick:
         return Brick(
