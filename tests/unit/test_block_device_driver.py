@@ -29,6 +29,7 @@ from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import bootstrap
 from volumedrivers.host.block_device import BlockDevices
 from volumedrivers.libvirt import block_device
+from volumedrivers.libvirt import block_leftovers
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import FailedPath
 from volumedrivers.libvirt.connected_volume import Identity
@@ -78,7 +79,7 @@ def probe():
 
 @pytest.fixture
 def make(host, conf, brick, probe, monkeypatch):
-    monkeypatch.setattr(block_device, 'REMOVAL_TIME', 0.2)
+    monkeypatch.setattr(block_leftovers, 'REMOVAL_TIME', 0.2)
     devices = BlockDevices(sysfs=str(host.sysfs), dev=str(host.dev), udev=str(host.udev))
     context = DriverContext(conf=conf, devices=devices, shares=None, endpoints=probe)
     registry = Registry(context)

@@ -42,6 +42,17 @@ class AskedPath(typing.NamedTuple):
     portal: str | None = None
 
 
+class Ways(typing.NamedTuple):
+    """The ways that a connection goes.
+
+    :ivar asked: all; none where one is enough
+    :ivar dead: why a portal is not even tried, by ``host:port``
+    """
+
+    asked: tuple[AskedPath, ...] = ()
+    dead: Mapping[str | None, str] = _NO_REASONS
+
+
 def asked_paths(data: ProtocolData, *, use_multipath: bool) -> tuple[AskedPath, ...]:
     """Return the ways that a connection_info names; one where one is enough."""
     # LightOS always connects all of its nodes.

@@ -16,9 +16,7 @@ What differs between its drivers is which connector they ask and with which
 options; the rest, and what os-brick leaves undone, is here.
 """
 
-from collections.abc import Callable
 from collections.abc import Mapping
-import os
 import platform
 import time
 import typing
@@ -30,7 +28,8 @@ from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import os_brick_link
 from volumedrivers.host import requirements
 from volumedrivers.host.brick import Brick
-from volumedrivers.libvirt.asked_paths import AskedPath
+from volumedrivers.libvirt import block_leftovers
+from volumedrivers.libvirt.asked_paths import Ways
 from volumedrivers.libvirt.asked_paths import asked_paths
 from volumedrivers.libvirt.asked_paths import is_growing
 from volumedrivers.libvirt.asked_paths import report
@@ -38,6 +37,8 @@ from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import PathReport
 from volumedrivers.libvirt.connected_volume import Remainder
+from volumedrivers.libvirt.device_path import path_of_today
+from volumedrivers.libvirt.device_path import used_multipath
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
@@ -46,17 +47,12 @@ from volumedrivers.libvirt.volume_devices import check_identity
 from volumedrivers.libvirt.volume_devices import devices_of
 from volumedrivers.libvirt.volume_devices import empty_sessions
 from volumedrivers.libvirt.volume_devices import identity_of
-from volumedrivers.libvirt.volume_devices import known_identity
 from volumedrivers.libvirt.volume_devices import links_of
-from volumedrivers.libvirt.volume_devices import on_the_ways
 from volumedrivers.libvirt.volume_devices import remainders
-from volumedrivers.privsep import multipath
 from volumedrivers.sizes import check_size
 
 LOG = logging.getLogger(__name__)
 
-# Seconds that the kernel may take to forget a device after its removal.
-REMOVAL_TIME = 5.0
 # Seconds that udev may keep a removal waiting: it has the device open when a
 # guest has just closed it, and os-brick tries again only after 20 seconds.
 UDEV_TIME = 5.0
@@ -142,6 +138,20 @@ class BlockDeviceDriver(VolumeDriver):
     ) -> None:
         """Take dead portals out of what os-brick is told to connect."""
 
+    def choose_ways(
+        self, connection_info: ConnectionInfo, properties: dict[str, typing.Any]
+    ) -> Ways:
+        """Return the ways to ask for, after those that are dead were left out.
+
+        :param properties: what os-brick is told; may be changed
+        :raises EndpointUnreachable: none answers
+        """
+        dead = self.dead_portals(connection_info)
+        if dead:
+            self.leave_out(connection_info, properties, dead)
+        use_multipath = bool(self.connector_options().get('use_multipath'))
+        return Ways(asked_paths(connection_info.data, use_multipath=use_multipath), dead)
+
     def find(self, connection_info: ConnectionInfo) -> str | None:
         """Look for the volume's device where nobody knows its path any more.
 
@@ -161,14 +171,13 @@ class BlockDeviceDriver(VolumeDriver):
         if self.connector_options().get('enforce_multipath'):
             # As an option of the connector os-brick ignores it.
             properties['enforce_multipath'] = True
-        dead = self.dead_portals(connection_info)
-        if dead:
+        ways = self.choose_ways(connection_info, properties)
+        if ways.dead:
             LOG.warning(
                 'Volume %s is connected without %s',
                 connection_info.volume_id,
-                ', '.join(f'{portal} ({reason})' for portal, reason in dead.items()),
+                ', '.join(f'{portal} ({reason})' for portal, reason in ways.dead.items()),
             )
-            self.leave_out(connection_info, properties, dead)
         try:
             device_info = self._brick().connect(
                 connection_info.driver_volume_type, connection_info.volume_id, properties
@@ -182,7 +191,7 @@ class BlockDeviceDriver(VolumeDriver):
                 self._clean_up_after_failure(connection_info)
             raise
         try:
-            return self._describe(connection_info, device_info, started, dead)
+            return self._describe(connection_info, device_info, started, ways)
         except BaseException:
             self._undo(connection_info, device_info)
             raise
@@ -199,16 +208,19 @@ class BlockDeviceDriver(VolumeDriver):
 
         :raises IdentityMismatch: something else is there now; nothing was done
         """
-        self.context.devices.settle(UDEV_TIME)
-        check_identity(self.context.devices, connection_info, volume)
+        devices = self.context.devices
+        devices.settle(UDEV_TIME)
+        identity = check_identity(devices, connection_info, volume)
         links = self._links(connection_info, volume)
         properties = self._properties(connection_info, volume)
-        self._remove(connection_info, volume, properties, force=force)
-        if empty_sessions(self.context.devices, connection_info):
+        brick = self._brick(use_multipath=used_multipath(devices, connection_info, volume))
+        self._remove(connection_info, brick, properties, force=force)
+        if empty_sessions(devices, connection_info):
             # What os-brick did not get to; it goes by the portals again.
-            self._remove(connection_info, volume, properties, force=force)
+            self._remove(connection_info, brick, properties, force=force)
         self.clean_up(connection_info, volume, force=force)
-        self._check_leftovers(connection_info, volume)
+        if self.REMOVES_DEVICE:
+            block_leftovers.check(devices, connection_info, identity)
         for link in links:
             os_brick_link.remove(link)
 
@@ -227,7 +239,10 @@ class BlockDeviceDriver(VolumeDriver):
             )
         check_size(requested_size, f'volume {connection_info.volume_id}')
         check_identity(self.context.devices, connection_info, volume)
-        size = self._brick(volume).extend(
+        brick = self._brick(
+            use_multipath=used_multipath(self.context.devices, connection_info, volume)
+        )
+        size = brick.extend(
             connection_info.driver_volume_type,
             connection_info.volume_id,
             self._properties(connection_info, volume),
@@ -275,13 +290,13 @@ class BlockDeviceDriver(VolumeDriver):
     def _remove(
         self,
         connection_info: ConnectionInfo,
-        volume: ConnectedVolume | None,
+        brick: Brick,
         properties: dict[str, object],
         *,
         force: bool,
     ) -> None:
         try:
-            self._brick(volume).disconnect(
+            brick.disconnect(
                 connection_info.driver_volume_type,
                 connection_info.volume_id,
                 properties,
@@ -300,9 +315,9 @@ class BlockDeviceDriver(VolumeDriver):
         devices = self.context.devices
         return links_of(devices, devices_of(devices, connection_info, volume), volume)
 
-    def _brick(self, volume: ConnectedVolume | None = None) -> Brick:
+    def _brick(self, *, use_multipath: bool = False) -> Brick:
         options = self.connector_options()
-        if 'use_multipath' in options and volume is not None and _used_multipath(volume):
+        if use_multipath and 'use_multipath' in options:
             # Whatever the option says by now: without it os-brick would take
             # the paths from under the map, or grow them and not the map.
             options['use_multipath'] = True
@@ -313,7 +328,7 @@ class BlockDeviceDriver(VolumeDriver):
         connection_info: ConnectionInfo,
         device_info: Mapping[str, typing.Any],
         started: float,
-        dead: Mapping[str | None, str],
+        ways: Ways,
     ) -> ConnectedVolume:
         found = device_info.get('path')
         if isinstance(found, bytes):
@@ -342,11 +357,7 @@ class BlockDeviceDriver(VolumeDriver):
                 path=path,
                 identity=self._identify(connection_info, path),
                 multipath_id=multipath_id,
-                paths=self._paths(
-                    path,
-                    asked_paths(connection_info.data, use_multipath=bool(use_multipath)),
-                    dead,
-                ),
+                paths=self._paths(path, ways),
                 seconds=time.monotonic() - started,
                 use_multipath=use_multipath,
                 device_info=dict(device_info),
@@ -357,18 +368,16 @@ class BlockDeviceDriver(VolumeDriver):
                 reason=f'{path} vanished as soon as it was found',
             ) from e
 
-    def _paths(
-        self, path: str, asked: tuple[AskedPath, ...], dead: Mapping[str | None, str]
-    ) -> PathReport:
+    def _paths(self, path: str, ways: Ways) -> PathReport:
         """Count the paths, once those that are about to come have come."""
         devices = self.context.devices
         deadline = time.monotonic() + self.conf.device_name_timeout
         while True:
-            found = report(devices, path, asked, dead)
+            found = report(devices, path, ways.asked, ways.dead)
             if (
                 found.found >= found.asked
                 or time.monotonic() >= deadline
-                or not is_growing(devices, path, asked)
+                or not is_growing(devices, path, ways.asked)
             ):
                 return found
             time.sleep(_POLL)
@@ -424,8 +433,8 @@ class BlockDeviceDriver(VolumeDriver):
         """
         properties = connection_info.to_connector()
         if volume is not None and volume.path is not None:
-            properties['device_path'] = self._path_of_today(
-                volume, volume.path, encrypted=connection_info.encrypted
+            properties['device_path'] = path_of_today(
+                self.context.devices, volume, volume.path, encrypted=connection_info.encrypted
             )
         elif not properties.get('device_path'):
             path = self.find(connection_info)
@@ -434,73 +443,3 @@ class BlockDeviceDriver(VolumeDriver):
         if self.TELLS_MULTIPATH_ID and volume is not None and volume.multipath_id is not None:
             properties['multipath_id'] = volume.multipath_id
         return properties
-
-    def _path_of_today(self, volume: ConnectedVolume, path: str, *, encrypted: bool) -> str:
-        """Return what os-brick would return if it connected the volume now.
-
-        A record that was made again from a guest's disk has no device_info.
-        """
-        returned = str(volume.device_info.get('path') or '')
-        if not encrypted and (returned == path or not _is_link_of_udev(path)):
-            return path
-        # os-brick gave a name of the kernel: it gets the one of today, which
-        # is another one after a reboot.
-        device = self.context.devices.kernel_path(path)
-        if device is None:
-            return returned if os_brick_link.is_link(returned) else path
-        if encrypted:
-            # os-brick made a link of its own to what it found, and removes it.
-            for found in (device, path):
-                link = os_brick_link.link_of(found, os.path.dirname(device))
-                if self.context.devices.kernel_path(link) is not None:
-                    return link
-        return device if _is_link_of_udev(path) and returned != path else path
-
-    def _check_leftovers(
-        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
-    ) -> None:
-        if not self.REMOVES_DEVICE:
-            return
-        recorded = known_identity(volume)
-        if recorded is None:
-            left = self._wait_until_gone(
-                lambda: on_the_ways(self.context.devices, connection_info)
-            )
-        else:
-            left = self._wait_until_gone(lambda: self.context.devices.leftovers(recorded))
-            if any('/dm-' in name for name in left):
-                # With all paths down os-brick neither flushes nor removes the map.
-                self._flush_map(recorded)
-                left = self._wait_until_gone(lambda: self.context.devices.leftovers(recorded))
-        if left:
-            raise exception.LeftoversFound(
-                volume_id=connection_info.volume_id, leftovers=', '.join(left)
-            )
-
-    def _wait_until_gone(self, look: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
-        deadline = time.monotonic() + REMOVAL_TIME
-        while True:
-            left = look()
-            # A map without paths goes no other way than by our hand.
-            waits = [name for name in left if '/dm-' not in name]
-            if not waits or time.monotonic() >= deadline:
-                return left
-            time.sleep(_POLL)
-
-    def _flush_map(self, identity: tuple[str, str]) -> None:
-        try:
-            multipath.flush_map(identity[1])
-        except exception.VolumeDriversError as e:
-            LOG.warning('Map of %s: %s', ':'.join(identity), e)
-
-
-def _used_multipath(volume: ConnectedVolume) -> bool:
-    """Whether it was connected as a map of device-mapper's multipath."""
-    if volume.use_multipath is None and volume.path is not None:
-        return os.path.basename(volume.path).startswith('dm-uuid-mpath-')
-    return bool(volume.use_multipath)
-
-
-def _is_link_of_udev(path: str) -> bool:
-    # os-brick itself names devices in other directories, such as /dev/md.
-    return '/disk/by-' in path and not os_brick_link.is_link(path)

@@ -90,32 +90,43 @@ def on_the_ways(devices: BlockDevices, connection_info: ConnectionInfo) -> tuple
 
 def check_identity(
     devices: BlockDevices, connection_info: ConnectionInfo, volume: ConnectedVolume | None
-) -> None:
+) -> tuple[str, str] | None:
     """Compare what is under a volume's name, and behind its ways, with the record.
 
+    Without a record the ways are compared with one another.
+
+    :returns: what the volume is; None: nobody knows, or nothing is there
     :raises IdentityMismatch: something else is there
     :raises HostUnreadable: the kernel did not say
     """
     recorded = known_identity(volume)
-    if recorded is None or volume is None or volume.path is None:
-        return
-    places = [(volume.path, True)]
-    places += [
-        (os.path.join(devices.dev, name), False) for name in on_the_ways(devices, connection_info)
-    ]
-    for path, has_to_tell in places:
-        try:
-            with readable(path):
-                found = devices.identity(path)
-        except exception.VolumeNotConnected:
-            continue
-        if found != recorded and (found is not None or has_to_tell):
+    found = dict(_identities(devices, connection_info, volume))
+    expected = recorded or next((each for each in found.values() if each is not None), None)
+    for path, each in found.items():
+        # A path that never answered tells nothing, but the name of a volume has to.
+        has_to_tell = recorded is not None and volume is not None and path == volume.path
+        if each != expected and (each is not None or has_to_tell):
             raise exception.IdentityMismatch(
                 path=path,
-                found=':'.join(found) if found else 'without identity',
-                expected=':'.join(recorded),
+                found=':'.join(each) if each else 'without identity',
+                expected=':'.join(expected) if expected else 'one volume',
                 volume_id=connection_info.volume_id,
             )
+    return expected
+
+
+def _identities(
+    devices: BlockDevices, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+) -> Iterator[tuple[str, tuple[str, str] | None]]:
+    """Yield what is under each name that os-brick may remove, where something is."""
+    paths = [volume.path] if known_identity(volume) and volume and volume.path else []
+    paths += [os.path.join(devices.dev, name) for name in on_the_ways(devices, connection_info)]
+    for path in paths:
+        try:
+            with readable(path):
+                yield path, devices.identity(path)
+        except exception.VolumeNotConnected:
+            continue
 
 
 def devices_of(
