@@ -146,7 +146,7 @@ class TestUsers:
         users = DirectoryUsers(str(tmp_path / 'users'))
         users.add('/mnt/x', 'a')
         users.claim('/mnt/x', '17')
-        monkeypatch.setattr('volumedrivers.host.share_users._boot_id', lambda: 'another')
+        monkeypatch.setattr('volumedrivers.host.boot.current', lambda: 'another')
         assert users.users('/mnt/x') == frozenset()
         assert users.claimed('/mnt/x') is None
         users.add('/mnt/x', 'b')
@@ -330,10 +330,10 @@ class TestFailures:
     ):
         claim = mounts.users.claim
 
-        def full(place, mark):
+        def full(place, mark, share=None):
             if mark != shares.BEGUN:
                 raise exception.InvalidOption(option='state_path', found='full', expected='room')
-            claim(place, mark)
+            claim(place, mark, share)
 
         monkeypatch.setattr(mounts.users, 'claim', full)
         with pytest.raises(exception.InvalidOption):

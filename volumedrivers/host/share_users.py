@@ -14,20 +14,65 @@
 
 import collections
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import shutil
+import typing
 import urllib.parse
 
 from volumedrivers import exception
 from volumedrivers.host import boot
+from volumedrivers.host.share import Share
 
 _USER = 'user-'
+_HASHED = 'sha256-'
 _CLAIM = 'mounted'
 # A file name has at most 255 bytes.
 _LONGEST = 200
+# What says which share it is; options and credentials are not kept.
+_KEPT = ('source', 'mount_point', 'fstype', 'mounted_fstypes', 'mounted_sources', 'root_size')
+
+
+class Counted(typing.NamedTuple):
+    """A mount point with users, or with a claim.
+
+    :ivar mount_point: None: not known
+    :ivar users: those whose names are too long to be kept are ``sha256-...``
+    :ivar mark: of the claim; None: this package has not mounted it
+    :ivar share: what was mounted; None: nothing, or it is not known
+    """
+
+    mount_point: str | None
+    users: frozenset[str]
+    mark: str | None = None
+    share: Share | None = None
+
+
+class ShareUsers(typing.Protocol):
+    """Where the users of a mount are counted.
+
+    A claim says that this package mounted what is there.  Its mark is that
+    of the mount table, or ``begun``; what carries no claim was
+    mounted by somebody else and is theirs to unmount.
+    """
+
+    def add(self, mount_point: str, attachment: str) -> None: ...
+
+    def remove(self, mount_point: str, attachment: str) -> None: ...
+
+    def users(self, mount_point: str) -> frozenset[str]: ...
+
+    def claim(self, mount_point: str, mark: str, share: Share | None = None) -> None: ...
+
+    def claimed(self, mount_point: str) -> str | None: ...
+
+    def unclaim(self, mount_point: str) -> None: ...
+
+    def counted(self) -> tuple[Counted, ...]: ...
 
 
 class MemoryUsers:
@@ -35,7 +80,7 @@ class MemoryUsers:
 
     def __init__(self) -> None:
         self._users: dict[str, set[str]] = collections.defaultdict(set)
-        self._claims: dict[str, str] = {}
+        self._claims: dict[str, tuple[str, Share | None]] = {}
 
     def add(self, mount_point: str, attachment: str) -> None:
         self._users[mount_point].add(attachment)
@@ -46,22 +91,30 @@ class MemoryUsers:
     def users(self, mount_point: str) -> frozenset[str]:
         return frozenset(self._users[mount_point])
 
-    def claim(self, mount_point: str, mark: str) -> None:
-        self._claims[mount_point] = mark
+    def claim(self, mount_point: str, mark: str, share: Share | None = None) -> None:
+        self._claims[mount_point] = mark, share
 
     def claimed(self, mount_point: str) -> str | None:
-        return self._claims.get(mount_point)
+        return self._claims.get(mount_point, (None, None))[0]
 
     def unclaim(self, mount_point: str) -> None:
         self._claims.pop(mount_point, None)
+
+    def counted(self) -> tuple[Counted, ...]:
+        places = {place for place, users in self._users.items() if users} | set(self._claims)
+        return tuple(
+            Counted(place, self.users(place), *self._claims.get(place, (None, None)))
+            for place in sorted(places)
+        )
 
 
 class DirectoryUsers:
     """Counts that all processes of this host share and that outlive them.
 
-    ``<path>/<boot id>/<md5 of the mount point>/`` holds one empty file
-    ``user-<attachment>`` for each user, and ``mounted`` if the share was
-    mounted by this package.  A reboot unmounts everything, so what was
+    ``<path>/<boot id>/<md5 of the mount point>/`` holds one file
+    ``user-<attachment>`` for each user, with the mount point in it, and
+    ``mounted``, which says what, if the share was mounted by this package.  A
+    reboot unmounts everything, so what was
     counted before it is void, and is removed.
 
     The callers hold the lock of the mount point; each change is one system
@@ -74,8 +127,9 @@ class DirectoryUsers:
     def add(self, mount_point: str, attachment: str) -> None:
         with _told(self.path):
             directory = self._make(mount_point)
-            with open(os.path.join(directory, _user_file(attachment)), 'w', encoding='utf-8'):
-                pass
+            path = os.path.join(directory, _user_file(attachment))
+            with open(path, 'w', encoding='utf-8', errors='surrogateescape') as file:
+                file.write(mount_point)
 
     def remove(self, mount_point: str, attachment: str) -> None:
         with _told(self.path):
@@ -89,26 +143,65 @@ class DirectoryUsers:
                 names = os.listdir(self._directory(mount_point))
             except FileNotFoundError:
                 return frozenset()
-        return frozenset(
-            urllib.parse.unquote(name.removeprefix(_USER))
-            for name in names
-            if name.startswith(_USER)
-        )
+        return frozenset(_user_of(name) for name in names if name.startswith(_USER))
 
-    def claim(self, mount_point: str, mark: str) -> None:
+    def claim(self, mount_point: str, mark: str, share: Share | None = None) -> None:
+        kept = None if share is None else {name: getattr(share, name) for name in _KEPT}
         with _told(self.path):
             directory = self._make(mount_point)
             new = os.path.join(directory, f'.{_CLAIM}.{os.getpid()}')
-            with open(new, 'w', encoding='utf-8') as file:
-                file.write(mark)
+            with open(new, 'w', encoding='ascii') as file:
+                json.dump({'mark': mark, 'mount_point': mount_point, 'share': kept}, file)
             os.replace(new, os.path.join(directory, _CLAIM))
 
     def claimed(self, mount_point: str) -> str | None:
+        claim = self._claim(self._directory(mount_point))
+        return None if claim is None else str(claim['mark'])
+
+    def counted(self) -> tuple[Counted, ...]:
+        """Return what is counted since this host started, without a lock."""
         with _told(self.path):
             try:
-                with open(
-                    os.path.join(self._directory(mount_point), _CLAIM), encoding='utf-8'
-                ) as file:
+                names = os.listdir(os.path.join(self.path, boot.current()))
+            except FileNotFoundError:
+                return ()
+        found = (self._counted(name) for name in sorted(names))
+        return tuple(one for one in found if one.users or one.mark is not None)
+
+    def _counted(self, name: str) -> Counted:
+        directory = os.path.join(self.path, boot.current(), name)
+        with _told(self.path):
+            try:
+                files = [entry for entry in os.listdir(directory) if entry.startswith(_USER)]
+            except FileNotFoundError:
+                files = []  # the last user went while we looked
+        claim = self._claim(directory)
+        place = None if claim is None else claim.get('mount_point')
+        for file in files:
+            place = place or self._read(os.path.join(directory, file))
+        share = None if claim is None else claim.get('share')
+        return Counted(
+            mount_point=place or None,
+            users=frozenset(map(_user_of, files)),
+            mark=None if claim is None else str(claim['mark']),
+            share=None if share is None else _share(share),
+        )
+
+    def _claim(self, directory: str) -> Mapping[str, typing.Any] | None:
+        text = self._read(os.path.join(directory, _CLAIM))
+        if text is None:
+            return None
+        try:
+            claim = json.loads(text)
+        except ValueError:
+            claim = None
+        # What cannot be read claims nothing that could be found mounted.
+        return claim if isinstance(claim, dict) and 'mark' in claim else {'mark': text}
+
+    def _read(self, path: str) -> str | None:
+        with _told(self.path):
+            try:
+                with open(path, encoding='utf-8', errors='surrogateescape') as file:
                     return file.read()
             except FileNotFoundError:
                 return None
@@ -152,8 +245,19 @@ def _user_file(attachment: str) -> str:
     name = _USER + urllib.parse.quote(attachment, safe='')
     if len(name) > _LONGEST:
         digest = hashlib.sha256(attachment.encode()).hexdigest()
-        name = f'{_USER}sha256-{digest}'
+        name = f'{_USER}{_HASHED}{digest}'
     return name
+
+
+def _user_of(name: str) -> str:
+    return urllib.parse.unquote(name.removeprefix(_USER))
+
+
+def _share(kept: Mapping[str, typing.Any]) -> Share:
+    values = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
+    }
+    return Share(**values)
 
 
 def _unlink(path: str) -> None:

@@ -13,23 +13,23 @@
 """One mount service for all file drivers: who uses which share on this host."""
 
 from collections.abc import Callable
-from collections.abc import Iterator
 import contextlib
 import errno
 import os
 import time
 import typing
 
-from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.host import deadline
 from volumedrivers.host import image_file
+from volumedrivers.host import mount_lock
 from volumedrivers.host import mount_table
 from volumedrivers.host import share_users
 from volumedrivers.host.share import Share
+from volumedrivers.host.share_users import ShareUsers
 
 LOG = logging.getLogger(__name__)
 
@@ -37,27 +37,6 @@ LOG = logging.getLogger(__name__)
 BEGUN = 'begun'
 # What a mount answers whose client has died or whose server forgot it.
 _DEAD = frozenset((errno.ENOTCONN, errno.ESTALE, errno.ECONNABORTED, errno.EHOSTDOWN))
-
-
-class ShareUsers(typing.Protocol):
-    """Where the users of a mount are counted; a later one keeps them on disk.
-
-    A claim says that this package mounted what is there.  Its mark is that
-    of the mount table, or ``begun``; what carries no claim was
-    mounted by somebody else and is theirs to unmount.
-    """
-
-    def add(self, mount_point: str, attachment: str) -> None: ...
-
-    def remove(self, mount_point: str, attachment: str) -> None: ...
-
-    def users(self, mount_point: str) -> frozenset[str]: ...
-
-    def claim(self, mount_point: str, mark: str) -> None: ...
-
-    def claimed(self, mount_point: str) -> str | None: ...
-
-    def unclaim(self, mount_point: str) -> None: ...
 
 
 #: names who else uses a mount point than the counted users and the given one
@@ -160,6 +139,32 @@ class ShareMounts:
                 self._undo(share, force=force)
             self.users.remove(place, attachment)
         return False
+
+    def idle(self) -> tuple[Share, ...]:
+        """Return the shares that this package has mounted and nobody is counted for.
+
+        Their last counted user let go while somebody else still used them.
+        """
+        return tuple(
+            found.share
+            for found in self.users.counted()
+            if not found.users and found.share is not None
+        )
+
+    def release_idle(self, share: Share) -> frozenset[str]:
+        """Unmount a share that nobody uses any more.
+
+        :returns: who does; then it stays
+        :raises MountFailed, DeadlineExceeded: it is still counted as mounted
+        """
+        place = share.mount_point
+        with self._locked(share):
+            users = self.users.users(place)
+            if not users and self._elsewhere:
+                users = self._elsewhere(place, '')
+            if not users and self.users.claimed(place) is not None:
+                self._undo(share, force=False)
+        return users
 
     def resolve(self, share: Share, name: str, *, volume_id: str | None = None) -> str:
         """Return the path of a file on a mounted share.
@@ -300,13 +305,13 @@ class ShareMounts:
             share.check(found)
             if self.users.claimed(place) == BEGUN:
                 # Somebody was interrupted between mounting and noting it.
-                self.users.claim(place, found.mark)
+                self.users.claim(place, found.mark, share)
             if self._answers(share):
                 if mount is not None:
                     self._call(share, 'mount', mount)
                 return
             self._drop_dead(share, found)
-        self.users.claim(place, BEGUN)
+        self.users.claim(place, BEGUN, share)
         try:
             self._call(share, 'mount', lambda: self._root.make_mount_point(place))
             self._call(share, 'mount', mount or self._mount_with_helper(share))
@@ -330,7 +335,7 @@ class ShareMounts:
                     mount_point=place,
                     reason='it was mounted, and its client died at once',
                 )
-            self.users.claim(place, found.mark)
+            self.users.claim(place, found.mark, share)
         except exception.VolumeDriversError as error:
             self._undo_failed(share, error)
             raise
@@ -464,40 +469,10 @@ class ShareMounts:
                 source=share.source, mount_point=share.mount_point, reason=str(error)
             ) from error
 
-    @contextlib.contextmanager
-    def _locked(self, share: Share) -> Iterator[None]:
-        """Hold the mount point's lock, against threads and other processes."""
+    def _locked(self, share: Share) -> contextlib.AbstractContextManager[None]:
         options = self.conf.volumedrivers
-        path = options.lock_path or os.path.join(options.state_path, 'lock')
-        name = 'mount-' + share.mount_point.strip('/')
-        end = time.monotonic() + self.seconds
-        threads = typing.cast('typing.Any', lockutils.internal_lock(name))
-        if not threads.acquire(timeout=self.seconds):
-            raise self._lock_is_held(share)
-        try:
-            processes = lockutils.external_lock(name, 'volumedrivers-', path)
-            try:
-                held = processes.acquire(timeout=max(0.1, end - time.monotonic()))
-            except OSError as error:
-                raise exception.InvalidOption(
-                    option='[volumedrivers] lock_path',
-                    found=f'unusable ({error})',
-                    expected='a directory this process may write',
-                ) from error
-            if not held:
-                raise self._lock_is_held(share)
-            try:
-                yield
-            finally:
-                processes.release()
-        finally:
-            threads.release()
-
-    def _lock_is_held(self, share: Share) -> exception.DeadlineExceeded:
-        return exception.DeadlineExceeded(
-            what=f'somebody else who mounts or unmounts {share.mount_point}',
-            seconds=self.seconds,
-        )
+        directory = options.lock_path or os.path.join(options.state_path, 'lock')
+        return mount_lock.hold(share.mount_point, directory, self.seconds)
 
 
 def _find(share: Share) -> mount_table.Mount | None:
