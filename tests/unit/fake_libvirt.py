@@ -42,7 +42,7 @@ class FakeDomain:
         self.persistent: list[etree._Element] | None = [] if defined else None
         self.calls: list[tuple[typing.Any, ...]] = []
         #: by method name: exceptions to raise or functions to call, once each
-        self.script: dict[str, list[Exception | Callable[[], object]]] = {}
+        self.script: dict[str, list[BaseException | Callable[[], object]]] = {}
         self.capacity = 2**30
         self.control = libvirt.VIR_DOMAIN_CONTROL_OK
         self.limits: dict[str, object] = {}
@@ -141,7 +141,7 @@ class FakeDomain:
         acts = self.script.get(method)
         if acts:
             act = acts.pop(0)
-            if isinstance(act, Exception):
+            if isinstance(act, BaseException):
                 raise act
             act()
 
@@ -151,6 +151,10 @@ class FakeSecret:
         self.connection = connection
         self.key = key
         self.value: bytes | None = None
+        self.xml = '<secret/>'
+
+    def XMLDesc(self, flags: int) -> str:
+        return self.xml
 
     def UUIDString(self) -> str:
         return str(uuid.uuid5(uuid.NAMESPACE_DNS, repr(self.key)))
@@ -173,7 +177,7 @@ class FakeConnection:
             domain.connection = self
         self.alive = True
         self.closed = False
-        self.script: dict[str, list[Exception | Callable[[], object]]] = {}
+        self.script: dict[str, list[BaseException | Callable[[], object]]] = {}
         self.close_callback: tuple[Callable[..., None], object] | None = None
         self.events: dict[int, tuple[int, Callable[..., None]]] = {}
         self.secrets: dict[tuple[int, str], FakeSecret] = {}
@@ -183,7 +187,7 @@ class FakeConnection:
         acts = self.script.get(method)
         if acts:
             act = acts.pop(0)
-            if isinstance(act, Exception):
+            if isinstance(act, BaseException):
                 raise act
             act()
 
@@ -253,5 +257,6 @@ class FakeConnection:
         usage = etree.fromstring(xml).find('usage')
         numbers = {'volume': 1, 'ceph': 2, 'iscsi': 3, 'tls': 4}
         key = (numbers[usage.get('type')], usage[0].text)
-        self.secrets[key] = FakeSecret(self, key)
-        return self.secrets[key]
+        secret = self.secrets.setdefault(key, FakeSecret(self, key))
+        secret.xml = xml
+        return secret

@@ -285,7 +285,7 @@ def test_secret_is_defined_found_and_deleted(daemon: Daemon, hypervisor: Hypervi
         assert secrets.find(usage_type, 'id') == uuid
         assert secrets.ensure(usage_type, 'id', b'another') == uuid
     connection = daemon.connections[0]
-    assert len(connection.secret_xml) == 4
+    assert len(connection.secret_xml) == 8  # each without a value first
     assert {secret.value for secret in connection.secrets.values()} == {b'another'}
     for xml in connection.secret_xml:
         assert 'ephemeral="yes"' in xml
@@ -315,6 +315,7 @@ def test_secret_that_cannot_be_asked_for_is_not_absent(
     secrets = hypervisor.secrets
     for ask in (
         lambda: secrets.find('volume', 'id'),
+        lambda: secrets.find_complete('volume', 'id'),
         lambda: secrets.delete('volume', 'id'),
         lambda: secrets.ensure('volume', 'id', SECRET_VALUE),
     ):
@@ -332,6 +333,21 @@ def test_secret_without_its_value_is_undone(daemon: Daemon, hypervisor: Hypervis
     with pytest.raises(exception.HypervisorError, match='no value'):
         hypervisor.secrets.ensure('volume', 'id', SECRET_VALUE)
     assert daemon.connections[0].secrets == {}
+
+
+def test_secret_whose_maker_was_killed_before_it_had_a_value(
+    daemon: Daemon, hypervisor: Hypervisor
+) -> None:
+    secrets = hypervisor.secrets
+    killed = KeyboardInterrupt()
+    daemon.prepare = lambda connection: connection.script.update(setValue=[killed])
+    with pytest.raises(KeyboardInterrupt):
+        secrets.ensure('volume', 'id', SECRET_VALUE)
+    uuid = secrets.find('volume', 'id')
+    assert uuid is not None
+    assert secrets.find_complete('volume', 'id') is None
+    assert secrets.ensure('volume', 'id', SECRET_VALUE) == uuid
+    assert secrets.find_complete('volume', 'id') == uuid
 
 
 def test_secret_that_was_there_stays_when_its_value_cannot_be_set(

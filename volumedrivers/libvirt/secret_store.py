@@ -37,6 +37,9 @@ _TYPES: typing.Final[typing.Mapping[str, int]] = {
     'tls': libvirt.VIR_SECRET_USAGE_TYPE_TLS,
 }
 
+#: description of a secret that may have no value yet
+UNFINISHED = 'being made'
+
 
 class SecretStore:
     """libvirt's secrets; implements driver.Secrets.
@@ -71,9 +74,11 @@ class SecretStore:
             secret = _look_up(connection, number, usage_id)
             defined = secret is None
             if secret is None:
+                document.description = UNFINISHED
                 secret = _define(connection, document.to_xml(), number, usage_id)
             try:
                 secret.setValue(value, 0)
+                _finish(connection, secret)
             except libvirt.libvirtError:
                 if defined:
                     with contextlib.suppress(libvirt.libvirtError):
@@ -95,6 +100,41 @@ class SecretStore:
             return None if secret is None else str(secret.UUIDString())
 
         return self._hypervisor.ask(f'look up the {usage_type} secret for {usage_id}', look_up)
+
+    def find_complete(self, usage_type: str, usage_id: str) -> str | None:
+        """Return the UUID of a secret that has its value; None: there is no such one.
+
+        One that was being made when its maker was killed may have none.
+
+        :raises HypervisorUnavailable, HypervisorError: libvirt could not say
+        """
+        number = _number_of(usage_type, usage_id)
+
+        def look_up(connection: libvirt.virConnect) -> str | None:
+            secret = _look_up(connection, number, usage_id)
+            if secret is None:
+                return None
+            if Secret.parse(secret.XMLDesc(0)).description == UNFINISHED:
+                return None
+            return str(secret.UUIDString())
+
+        return self._hypervisor.ask(f'look up the {usage_type} secret for {usage_id}', look_up)
+
+    def value(self, uuid: str) -> bytes | None:
+        """Return the value of a secret; None: libvirt gives it to nobody, or has none.
+
+        :raises HypervisorUnavailable, HypervisorError: libvirt could not say
+        """
+
+        def read(connection: libvirt.virConnect) -> bytes | None:
+            try:
+                return bytes(connection.secretLookupByUUIDString(uuid).value(0))
+            except libvirt.libvirtError as e:
+                if _is_no_secret(e) or e.get_error_code() == libvirt.VIR_ERR_INVALID_SECRET:
+                    return None
+                raise
+
+        return self._hypervisor.ask(f'read secret {uuid}', read)
 
     def delete(self, usage_type: str, usage_id: str) -> bool:
         """Undefine the secret; False when there was none.
@@ -167,3 +207,11 @@ def _define(
         if secret is None:
             raise
         return secret
+
+
+def _finish(connection: libvirt.virConnect, secret: libvirt.virSecret) -> None:
+    """Take the mark away that the secret may have no value; it keeps the value."""
+    document = Secret.parse(secret.XMLDesc(0))
+    if document.description == UNFINISHED:
+        document.description = None
+        connection.secretDefineXML(document.to_xml(), 0)
