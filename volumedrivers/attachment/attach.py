@@ -72,8 +72,6 @@ class Attach(Work):
             connection_info=connection_info.to_dict(),
             attachment_id=attachment_id,
             encryption=None if encryption is None else encryption.to_dict(),
-            volume=None,
-            opened=None,
         )
 
     def steps(self) -> tuple[Step, ...]:
@@ -136,7 +134,8 @@ class Attach(Work):
                 found=f'{wanted}, which the guest has already',
                 expected='a free one, or none',
             )
-        self.learn(disk=_plain(self.request))
+        # What the guest had before, recover does not take from it.
+        self.learn(disk=_plain(self.request), was_attached=self.had_it)
 
     def connect(self) -> None:
         self.learn(volume=self.driver.connect_volume(self.info, self.record.key))
@@ -156,13 +155,21 @@ class Attach(Work):
                 reason=f'guest {self.guest.name} may still get it; it stays connected. '
                 'Call attach or detach again when the guest answers',
             )
-        if 'block' not in self.others().values():
+        if 'block' not in self.others().values() and not self._was_connected():
             self.found_identity()
             self.driver.disconnect_volume(self.info, self.record.key, volume=self.volume)
 
     def identify(self) -> None:
         """Make sure that what was connected is the volume, and nobody else's."""
         volume = self._connected()
+        recorded = self.before.volume if self.before is not None else None
+        if recorded is not None and recorded.identity not in (None, volume.identity):
+            raise exception.IdentityMismatch(
+                path=volume.path or str(volume.identity),
+                found=str(volume.identity),
+                expected=str(recorded.identity),
+                volume_id=self.volume_id,
+            )
         if self.found_identity() is None and volume.identity is not None:
             raise exception.VolumeDeviceNotFound(
                 volume_id=self.volume_id,
@@ -194,7 +201,7 @@ class Attach(Work):
         self.found_identity()
 
     def decrypt(self) -> None:
-        if not self.others():
+        if not self.others() and not self._was_connected():
             self.context.encryptor.close(
                 self.info, self.record.opened, volume=self.volume, last=True
             )
@@ -220,7 +227,7 @@ class Attach(Work):
         """Forget the attachment if nothing of it is there; else keep it for recover."""
         if not undone:
             self.note(problem=problem)
-        elif self.before is not None and self.before.was_attached:
+        elif self.before is not None:
             self.context.journal.put(self.before)
         else:
             self.context.journal.remove(self.record.key)
@@ -250,6 +257,10 @@ class Attach(Work):
             encryption=None if opened is None else f'{opened.provider} ({opened.by})',
             seconds=seconds,
         )
+
+    def _was_connected(self) -> bool:
+        """Tell whether a settled row says that the host had the volume already."""
+        return self.before is not None and self.before.boot_id == self.context.boot_id
 
     def _connected(self) -> ConnectedVolume:
         assert self.volume is not None  # noqa: S101

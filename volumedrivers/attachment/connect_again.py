@@ -50,9 +50,11 @@ class ConnectAgain(Work):
     ) -> None:
         super().__init__(context, guest, connection_info, before, held)
         self.recorded = before.volume
+        self.found: ConnectedVolume | None = None
 
     def connect(self) -> None:
-        self.learn(volume=self.driver.connect_volume(self.info, self.record.key))
+        # Not into the row before it is known to be the recorded one.
+        self.found = self.driver.connect_volume(self.info, self.record.key)
 
     def identify(self) -> None:
         """Make sure that it is the same volume, under the same name.
@@ -61,26 +63,30 @@ class ConnectAgain(Work):
             than what the guest's definition says
         """
         found, recorded = self._connected(), self.recorded
-        if self.found_identity() is None and found.path is not None:
+        now = self.driver.current_identity(self.info, found)
+        if now is None and found.path is not None:
             raise exception.VolumeDeviceNotFound(
                 volume_id=self.volume_id, reason=f'{found.path} vanished as soon as it was found'
             )
-        if recorded is None:
-            return
-        if recorded.identity is not None and found.identity != recorded.identity:
-            raise exception.IdentityMismatch(
-                path=found.path or str(found.identity),
-                found=str(found.identity),
-                expected=str(recorded.identity),
-                volume_id=self.volume_id,
-            )
-        if found.path != recorded.path:
+        expected = found.identity
+        if recorded is not None and recorded.identity is not None:
+            expected = recorded.identity
+        for identity in (found.identity, now):
+            if identity != expected and identity is not None:
+                raise exception.IdentityMismatch(
+                    path=found.path or str(identity),
+                    found=str(identity),
+                    expected=str(expected),
+                    volume_id=self.volume_id,
+                )
+        if recorded is not None and found.path != recorded.path:
             raise exception.IdentityMismatch(
                 path=f'disk {self.record.target} of guest {self.guest.name}',
                 found=f'{found.path} now',
                 expected=str(recorded.path),
                 volume_id=self.volume_id,
             )
+        self.learn(volume=found)
 
     def result(self, seconds: dict[str, float]) -> ConnectResult:
         """Say what was done."""
@@ -113,8 +119,8 @@ class ConnectAgain(Work):
         self.settle(problem=f'{self.operation}: {problem}')
 
     def _connected(self) -> ConnectedVolume:
-        assert self.volume is not None  # noqa: S101
-        return self.volume
+        assert self.found is not None  # noqa: S101
+        return self.found
 
 
 class Reconnect(ConnectAgain):
@@ -160,7 +166,7 @@ class Reconnect(ConnectAgain):
     def disconnect(self) -> None:
         if self.guest.is_running() or 'block' in self.others().values():
             return
-        self.driver.disconnect_volume(self.info, self.record.key, volume=self.volume)
+        self.driver.disconnect_volume(self.info, self.record.key, volume=self.found or self.volume)
 
     def encrypt(self) -> None:
         """Open it as before; a libvirt secret that outlived the reboot is enough."""

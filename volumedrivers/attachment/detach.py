@@ -71,12 +71,18 @@ class Detach(Work):
                 'decrypt',
                 self.decrypt,
                 seconds=options.encrypt_timeout,
-                needed=self.info.encrypted or self.record.opened is not None,
+                needed=self.is_encrypted,
             ),
             Step('disconnect', self.disconnect, seconds=options.disconnect_timeout, locks=locks),
             Step('prove', self.prove, seconds=options.prove_timeout, locks=locks),
             Step('record', self.forget, seconds=options.identify_timeout),
         )
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether something may have to be closed, also after a crash while it was opened."""
+        record = self.record
+        return self.info.encrypted or record.opened is not None or record.encryption is not None
 
     @property
     def is_void(self) -> bool:
@@ -164,6 +170,8 @@ class Detach(Work):
 
     def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
         """Keep the row; it is as before while the guest certainly has the disk."""
+        if step == 'record' and self.context.journal.get(self.record.key) is None:
+            return  # interrupted when all was done
         if step != 'detach' or not self._guest_still_has_it():
             self.note(problem=problem)
         elif self.before is not None and self.before.is_settled:
@@ -191,9 +199,12 @@ class Detach(Work):
         )
 
     def _disk(self) -> 'Disk | None':
-        return guest_disks.find(self.guest, self.volume_id) or guest_disks.find_source(
-            self.guest, self.record.source
-        )
+        found = guest_disks.find(self.guest, self.volume_id)
+        if found is None and self.record.was_attached:
+            # An attach that was interrupted may have got no further than to a
+            # name that another disk of the guest has.
+            found = guest_disks.find_source(self.guest, self.record.source)
+        return found
 
     def _alias_of(self, disk: 'Disk') -> str | None:
         # A disk that was found by its source alone may have any alias.

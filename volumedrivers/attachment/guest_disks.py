@@ -42,6 +42,10 @@ class GoneGuest:
         self.name = guest_uuid
         self.uuid = guest_uuid
 
+    def is_running(self) -> bool:
+        """It does not."""
+        return False
+
     def wait_until_idle(self) -> None:
         """It has no QEMU."""
 
