@@ -23,10 +23,18 @@ import contextlib
 import time
 import typing
 
+from oslo_log import log as logging
+
 from volumedrivers.host.deadline import Call
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.work import Work
+
+
+LOG = logging.getLogger(__name__)
+
+# What is told of everything that stays in the journal.
+_GO_ON = '"volumedrivers recover" goes on'
 
 
 class Step(typing.NamedTuple):
@@ -52,10 +60,12 @@ class _LeftBehind(Exception):
 def run(work: 'Work', steps: Sequence[Step]) -> dict[str, float]:
     """Do the steps; return the seconds each took, by name.
 
-    What a step raises is raised here, after the earlier steps are undone; an
-    undo that fails adds a note to it and does not stop the others.  A step
-    that raises an Exception has cleaned up behind itself; one that was
-    interrupted (Ctrl-C) may be half done, so it is undone as well.
+    What a step raises is raised here, after the earlier steps are undone.  A
+    step that raises an Exception has cleaned up behind itself; one that was
+    interrupted (Ctrl-C) is ended, and may be half done, so it is undone as
+    well.  When one cannot be undone, those before it are not: what is open
+    must not lose the ground below it.  The error's notes say so, and the row
+    stays for recover.
 
     A step that is late is left behind: nothing is undone under its hands, the
     locks are kept until it has ended, and the row stays for recover.
@@ -68,16 +78,13 @@ def run(work: 'Work', steps: Sequence[Step]) -> dict[str, float]:
         if not step.needed:
             continue
         started = time.monotonic()
-        work.note(step=step.name, step_done=False)
         try:
+            work.note(step=step.name, step_done=False)
             _do(work, step.name, step, step.do)
         except _LeftBehind as late:
             error = typing.cast(BaseException, late.__cause__)
+            error.add_note(f'the step {step.name!r} is still at it; when it has ended, {_GO_ON}')
             work.stopped(error)
-            error.add_note(
-                f'the step {step.name!r} is still at it; when it has ended, '
-                '"volumedrivers recover" goes on'
-            )
             raise error from None
         except BaseException as error:
             interrupted = not isinstance(error, Exception)
@@ -90,8 +97,6 @@ def run(work: 'Work', steps: Sequence[Step]) -> dict[str, float]:
 
 
 def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> None:
-    observer = work.context.observer
-    what = f'step {name} of {work.what}'
     with contextlib.ExitStack() as stack:
         held = None
         if step.locks:
@@ -100,13 +105,13 @@ def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> No
                     step.locks, what=work.what, seconds=work.context.options.lock_timeout
                 )
             )
-        observer(work.operation, name, 'before')
-        call = Call(function, what=what)
+        _tell(work, name, 'before')
+        call = Call(function, what=f'step {name} of {work.what}')
         try:
             # Not interruptible: what was begun has to be known to be undone.
             call.wait(step.seconds, interruptible=False)
         except BaseException as error:
-            observer(work.operation, name, 'failed')
+            _tell(work, name, 'failed')
             if call.ended.is_set():
                 raise
             if held is not None:
@@ -114,23 +119,42 @@ def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> No
             if work.held is not None:
                 work.held.release_after(call.ended)
             raise _LeftBehind from error
-        observer(work.operation, name, 'after')
+        _tell(work, name, 'after')
 
 
 def _undo(work: 'Work', steps: Sequence[Step], error: BaseException) -> bool:
     """Undo the steps in reverse; tell whether all of it could be done."""
-    complete = True
-    for step in reversed(steps):
-        if step.undo is None:
-            continue
-        name = f'undo {step.name}'
-        try:
-            work.note(step=name, step_done=False)
-            _do(work, name, step, step.undo)
-        except _LeftBehind as late:
-            error.add_note(f'undoing the step {step.name!r} was left behind: {late.__cause__}')
-            return False
-        except Exception as failure:
-            error.add_note(f'undoing the step {step.name!r} failed: {failure}')
-            complete = False
-    return complete
+    try:
+        for step in reversed(steps):
+            if step.undo is not None and not _undo_one(work, step, step.undo, error):
+                return False
+    except BaseException as interrupt:
+        interrupt.add_note(f'undoing {work.what} was interrupted; {_GO_ON}')
+        raise
+    return True
+
+
+def _undo_one(work: 'Work', step: Step, undo: Callable[[], None], error: BaseException) -> bool:
+    name = f'undo {step.name}'
+    try:
+        work.note(step=name, step_done=False)
+    except Exception as failure:
+        # The row tells of more than there is: that is what recover expects.
+        error.add_note(f'the journal could not be written before {name!r}: {failure}')
+    try:
+        _do(work, name, step, undo)
+    except _LeftBehind as late:
+        error.add_note(f'undoing the step {step.name!r} was left behind: {late.__cause__}')
+    except Exception as failure:
+        error.add_note(f'undoing the step {step.name!r} failed: {failure}; {_GO_ON}')
+    else:
+        return True
+    return False
+
+
+def _tell(work: 'Work', name: str, moment: str) -> None:
+    try:
+        work.context.observer(work.operation, name, moment)
+    except Exception:
+        # Who only looks on does not stop what has begun.
+        LOG.exception('The observer of %s failed', work.what)

@@ -93,14 +93,14 @@ class Work:
         """Write down why the operation did not go on."""
         try:
             self.note(problem=_sentence(error))
-        except exception.VolumeDriversError as failure:
+        except Exception as failure:
             error.add_note(f'and the journal could not be written: {failure}')
 
     def failed(self, error: BaseException, step: str, *, undone: bool) -> None:
         """Put the row in the state the failure left the attachment in."""
         try:
             self.after_failure(_sentence(error), step, undone=undone)
-        except exception.VolumeDriversError as failure:
+        except Exception as failure:
             error.add_note(f'and the journal could not be brought up to date: {failure}')
 
     def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
