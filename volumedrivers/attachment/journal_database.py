@@ -69,9 +69,12 @@ class Database:
         self._timeout = timeout
         self._idle: list[_Connection] = []
         self._in_use = 0
+        self._was_there = False
         self._changed = threading.Condition()
         self._mine = threading.local()
         _open_ones.add(self)
+        # A connection refers to itself, so it would not be closed at once.
+        weakref.finalize(self, _close_all, self._idle)
 
     @contextlib.contextmanager
     def transaction(self, *, write: bool) -> Iterator[sqlite3.Connection]:
@@ -88,7 +91,8 @@ class Database:
                 if not journal_schema.is_current(connection):
                     # Somebody has migrated it meanwhile.
                     raise self._unusable(journal_schema.problem(connection) or 'it was emptied')
-            yield connection
+            with self._told(files=False):
+                yield connection
             with self._told():
                 connection.execute('COMMIT')
         except BaseException:
@@ -99,12 +103,11 @@ class Database:
     def close(self) -> None:
         """Close what is not in use; the next use opens it again."""
         with self._changed:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            _close_all(self._idle)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self, *, files: bool = True) -> Iterator[None]:
+        """Turn SQLite's errors into ours, and those of files if it was we who used them."""
         try:
             yield
         except sqlite3.Error as error:
@@ -117,6 +120,8 @@ class Database:
             reason = _REASONS.get(code, '{error}').format(error=error)
             raise self._unusable(reason) from error
         except OSError as error:
+            if not files:
+                raise
             raise self._unusable(str(error)) from error
 
     def _unusable(self, reason: str) -> exception.JournalUnusable:
@@ -128,14 +133,23 @@ class Database:
             self._in_use += 1
             self._mine.in_use = self._used_by_me() + 1
         try:
-            if connection is not None and connection.file != self._file():
-                # Put back from a copy, for example.
-                connection.close()
+            if connection is not None and not self._is_current(connection):
                 connection = None
             return connection or self._open()
         except BaseException:
             self._leave()
             raise
+
+    def _is_current(self, connection: _Connection) -> bool:
+        """Tell whether the file is still the same; otherwise close the connection."""
+        same = False
+        try:
+            same = connection.file == self._file()
+        finally:
+            if not same:
+                # Put back from a copy, for example.
+                connection.close()
+        return same
 
     def _give_back(self, connection: _Connection) -> None:
         with self._changed:
@@ -186,7 +200,9 @@ class Database:
         return found.st_dev, found.st_ino
 
     def _open(self) -> _Connection:
-        self._make()
+        if not self._was_there:
+            self._make()
+        file = self._file()
         connection = sqlite3.connect(
             self.path,
             timeout=self._timeout,
@@ -195,8 +211,11 @@ class Database:
             factory=_Connection,
         )
         try:
-            connection.file = self._file()
+            connection.file = file
+            # In one look: another process may be making its tables.
+            connection.execute('BEGIN')
             problem = journal_schema.problem(connection)
+            connection.execute('ROLLBACK')
             if problem is not None:
                 raise self._unusable(problem)
             self._protect()
@@ -207,6 +226,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
+        self._was_there = True
         return connection
 
     def _make(self) -> None:
@@ -264,6 +284,11 @@ class Database:
             if connection.in_transaction:
                 connection.execute('ROLLBACK')
             raise
+
+
+def _close_all(connections: list[_Connection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 _open_ones: 'weakref.WeakSet[Database]' = weakref.WeakSet()
