@@ -17,8 +17,11 @@ an operation that runs, and is left alone.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 import time
 import typing
+
+from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
@@ -37,7 +40,10 @@ from volumedrivers.libvirt.disk import IOTune
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
     from volumedrivers.host.fair_lock import Held
+    from volumedrivers.libvirt.disk import Disk
     from volumedrivers.libvirt.guest import Guest
+
+LOG = logging.getLogger(__name__)
 
 #: gives a volume's connection_info with its secrets; None: it does not know
 InfoOf = Callable[[Record], ConnectionInfo | None]
@@ -52,15 +58,27 @@ FAILED = 'failed'
 def recover(context: 'AttachmentContext', info_of: InfoOf) -> tuple[Outcome, ...]:
     """Go through all rows that need it; one that fails does not stop the others.
 
+    A row may have two outcomes: what was interrupted is settled, and then the
+    volume is connected again after a reboot.
+
     :param info_of: asked where a volume has to be connected again
-    :raises JournalUnusable, HypervisorUnavailable
+    :raises JournalUnusable: it cannot be read
     """
-    return tuple(
-        outcome
-        for record in context.journal.find()
-        if _needs_it(context, record)
-        for outcome in _one(context, record, info_of)
-    )
+    outcomes: list[Outcome] = []
+    without_libvirt = ''
+    for record in context.journal.find():
+        if not _needs_it(context, record):
+            continue
+        if without_libvirt:
+            # Each would wait as long again for a daemon that says nothing.
+            outcomes.append(_outcome(record, FAILED, without_libvirt, 0.0))
+            continue
+        try:
+            outcomes.extend(_one(context, record, info_of))
+        except exception.HypervisorUnavailable as error:
+            without_libvirt = str(error)
+            outcomes.append(_outcome(record, FAILED, without_libvirt, 0.0))
+    return tuple(outcomes)
 
 
 def finish(context: 'AttachmentContext', record: Record, held: 'Held') -> tuple[str, str]:
@@ -85,38 +103,55 @@ def _needs_it(context: 'AttachmentContext', record: Record) -> bool:
     return not record.is_settled or record.boot_id != context.boot_id
 
 
-def _one(context: 'AttachmentContext', found: Record, info_of: InfoOf) -> typing.Iterator[Outcome]:
-    started = time.monotonic()
+def _outcome(record: Record, action: str, detail: str, seconds: float) -> Outcome:
+    return Outcome(
+        guest=record.domain_name,
+        guest_uuid=record.domain_uuid,
+        volume_id=record.volume_id,
+        operation=None if record.operation is None else str(record.operation),
+        step=record.step,
+        action=action,
+        detail=detail,
+        seconds=round(seconds, 3),
+    )
 
-    def outcome(record: Record, action: str, detail: str) -> Outcome:
-        return Outcome(
-            guest=record.domain_name,
-            guest_uuid=record.domain_uuid,
-            volume_id=record.volume_id,
-            operation=None if record.operation is None else str(record.operation),
-            step=record.step,
-            action=action,
-            detail=detail,
-            seconds=round(time.monotonic() - started, 3),
-        )
 
+def _one(context: 'AttachmentContext', found: Record, info_of: InfoOf) -> Iterator[Outcome]:
+    """:raises HypervisorUnavailable"""
     try:
         held = context.lock_volume(found.volume_id, 'recover', found.domain_name, seconds=0)
     except exception.LockHeld as error:
-        yield outcome(found, RUNNING, error.holder)
+        yield _outcome(found, RUNNING, error.holder, 0.0)
         return
     with held:
         record = context.journal.get(found.key)
-        if record is None or not _needs_it(context, record):
-            return  # somebody was faster
-        try:
-            if record.is_settled:
-                action, detail = _after_reboot(context, record, held, info_of)
-            else:
-                action, detail = finish(context, record, held)
-        except exception.VolumeDriversError as error:
-            action, detail = FAILED, str(error)
-        yield outcome(record, action, detail)
+        action = ''
+        # What was interrupted, and then what a reboot took away.
+        while record is not None and _needs_it(context, record) and action != FAILED:
+            started = time.monotonic()
+            action, detail = _done_for(context, record, held, info_of)
+            yield _outcome(record, action, detail, time.monotonic() - started)
+            was_settled = record.is_settled
+            record = context.journal.get(found.key)
+            if was_settled or record is None or not record.is_settled:
+                return
+
+
+def _done_for(
+    context: 'AttachmentContext', record: Record, held: 'Held', info_of: InfoOf
+) -> tuple[str, str]:
+    try:
+        if record.is_settled:
+            return _after_reboot(context, record, held, info_of)
+        return finish(context, record, held)
+    except exception.HypervisorUnavailable:
+        raise
+    except exception.VolumeDriversError as error:
+        return FAILED, '; '.join([str(error), *getattr(error, '__notes__', ())])
+    except Exception as error:
+        # A driver's mistake is not to keep the other volumes waiting.
+        LOG.exception('Recovery of volume %s failed', record.volume_id)
+        return FAILED, f'{type(error).__name__}: {error}'
 
 
 def _info(record: Record) -> ConnectionInfo:
@@ -132,13 +167,12 @@ def _finish_attach(
         if job.is_connected():
             job.settle(was_attached=True, problem='')
             return FINISHED, f'guest {guest.name} has the volume'
-        if not guest.is_running():
-            # Its definition has the disk, and had it before; the host side is
-            # to be made again.
-            job.settle(boot_id='', problem='not connected; reconnect it before the guest starts')
-            return UNDONE, 'the guest does not run, and the volume is not connected'
-    _, detail = _detach(context, record, guest, held, force=False)
-    return UNDONE, detail
+        if record.was_attached or job.is_void:
+            # The guest keeps what it had before; the host side is to be made again.
+            job.settle(was_attached=True, boot_id='', problem='not connected')
+            return UNDONE, 'the volume is not connected'
+    action, detail = _detach(context, record, guest, held, force=False)
+    return (UNDONE if action == FINISHED else action), detail
 
 
 def _detach(
@@ -147,6 +181,8 @@ def _detach(
     job = Detach(context, guest, _info(record), record, held, force=force)
     job.find(None)
     result = job.result(steps.run(job, job.steps()))
+    if result.leftovers:
+        return FAILED, f'left behind: {", ".join(result.leftovers)}'
     where = 'guest and host' if result.removed_from_guest else 'host'
     return FINISHED, f'removed from the {where}'
 
@@ -155,17 +191,39 @@ def _finish_connect(
     context: 'AttachmentContext', record: Record, guest: 'Guest', held: 'Held'
 ) -> tuple[str, str]:
     job = _Settle(context, guest, _info(record), record, held)
-    if job.is_connected():
-        job.settle(problem='', boot_id=context.boot_id)
-        return FINISHED, 'the volume is connected'
+    if record.operation is Operation.REPAIR:
+        # Nothing was taken away, and what was added is the volume's.
+        is_connected = job.is_connected()
+        job.settle(problem='' if is_connected else 'not connected')
+        return FINISHED, f'the volume is {"" if is_connected else "not "}connected'
     job.settle(boot_id='', problem='not connected')
-    return UNDONE, 'the volume is not connected; "volumedrivers reconnect" does it'
+    return UNDONE, 'the volume is not connected'
 
 
 def _finish_change(
     context: 'AttachmentContext', record: Record, guest: 'Guest', held: 'Held'
 ) -> tuple[str, str]:
+    try:
+        return _change(context, record, guest, held)
+    finally:
+        now = context.journal.get(record.key)
+        if now is not None and now.is_settled and not record.was_attached:
+            # It was attached by somebody else, and is not ours to keep a row of.
+            context.journal.remove(record.key)
+
+
+def _change(
+    context: 'AttachmentContext', record: Record, guest: 'Guest', held: 'Held'
+) -> tuple[str, str]:
     info = _info(record)
+    settle = _Settle(context, guest, info, record, held)
+    if guest_disks.find(guest, record.volume_id) is None:
+        settle.settle(problem=f'guest {guest.name} does not have the volume any more')
+        return UNDONE, settle.record.problem
+    if settle.is_void:
+        wanted = ', '.join(f'{name} {value}' for name, value in record.wanted.items())
+        settle.settle(problem=f'{record.operation} ({wanted}) was interrupted by a reboot')
+        return UNDONE, settle.record.problem
     job: Extend | SetQos
     if record.operation is Operation.EXTEND:
         job = Extend(context, guest, info, record, held, size=record.wanted['size'])
@@ -181,14 +239,18 @@ def _after_reboot(
 ) -> tuple[str, str]:
     """Bring the volumes of a persistent guest back; remove what nobody has."""
     guest = guest_disks.look_up(context.hypervisor, record.domain_uuid)
-    disk = guest_disks.find(guest, record.volume_id)
-    if disk is None:
+    guest.wait_until_idle()
+    if guest_disks.find(guest, record.volume_id) is None:
         return _detach(context, record, guest, held, force=False)
     info = info_of(record)
     if info is None:
         info = _info(record)
         if info.secrets():
-            raise exception.VolumeNotConnected(volume_id=record.volume_id)
+            raise exception.InvalidOption(
+                option='connection_info',
+                found='missing',
+                expected=f'that of volume {record.volume_id}, whose credentials are not recorded',
+            )
     job = Reconnect(context, guest, info, record, held)
     job.find()
     steps.run(job, job.steps())
@@ -200,16 +262,22 @@ class _Settle(Work):
 
     operation = Operation.ATTACH
 
-    def is_whole(self, disk: typing.Any) -> bool:
+    @property
+    def is_void(self) -> bool:
+        """Whether the host side was made before this host started."""
+        return self.record.boot_id != self.context.boot_id
+
+    def is_whole(self, disk: 'Disk') -> bool:
         """Tell whether the guest got what it was to get, in every definition."""
         return guest_disks.source_of(disk) == self.record.source and guest_disks.is_complete(
             self.guest, self.volume_id
         )
 
     def is_connected(self) -> bool:
-        """Tell whether the recorded volume is what is there under its name."""
-        return (
-            self.volume is not None
-            and self.record.boot_id == self.context.boot_id
-            and self.found_identity() is not None
-        )
+        """Tell whether the recorded volume is what is there under its name.
+
+        :raises IdentityMismatch: it is another one
+        """
+        if self.volume is None or self.is_void:
+            return False
+        return self.found_identity() is not None or self.volume.identity is None
