@@ -30,6 +30,7 @@ if typing.TYPE_CHECKING:
     from volumedrivers.host.block_device import BlockDevices
     from volumedrivers.libvirt.disk import Disk
     from volumedrivers.libvirt.guest import Guest
+    from volumedrivers.libvirt.guest_sources import DiskSources
     from volumedrivers.libvirt.hypervisor import Hypervisor
 
 ALIAS_PREFIX = 'ua-'
@@ -73,7 +74,7 @@ def look_up(hypervisor: 'Hypervisor', guest: str) -> 'Guest':
     return typing.cast('Guest', GoneGuest(guest_uuid))
 
 
-def volume_id_of(disk: 'Disk') -> str | None:
+def volume_id_of(disk: 'Disk | DiskSources') -> str | None:
     """Return the id of the Cinder volume, by the disk's alias or serial."""
     if disk.alias is not None and disk.alias.startswith(ALIAS_PREFIX):
         return disk.alias.removeprefix(ALIAS_PREFIX)
@@ -124,26 +125,6 @@ def request_of(disk: 'Disk', request: DiskRequest) -> DiskRequest:
 def target_of(disk: 'Disk') -> str:
     """Return the disk's target name, such as vdb."""
     return (disk.target.dev if disk.target is not None else None) or ''
-
-
-def other_users(hypervisor: 'Hypervisor', volume_id: str, guest_uuid: str) -> dict[str, str]:
-    """Return the other guests of this host that have the volume.
-
-    :returns: the type of the disk's source (block, file, network) by guest name
-    :raises HypervisorUnavailable, HypervisorError: libvirt could not say
-    """
-    users = {}
-    for guest in hypervisor.guests():
-        if guest.uuid == guest_uuid:
-            continue
-        try:
-            disks = tuple(disks_of(guest))
-        except exception.GuestNotFound:
-            continue  # it went while we looked
-        for disk in disks:
-            if volume_id_of(disk) == volume_id:
-                users[guest.name] = disk.type or 'file'
-    return users
 
 
 def connected_volume(

@@ -25,6 +25,7 @@ from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import idle_mounts
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.change import Extend
 from volumedrivers.attachment.change import SetQos
@@ -78,6 +79,8 @@ def recover(context: 'AttachmentContext', info_of: InfoOf) -> tuple[Outcome, ...
         except exception.HypervisorUnavailable as error:
             without_libvirt = str(error)
             outcomes.append(_outcome(record, FAILED, without_libvirt, 0.0))
+    if not without_libvirt:
+        outcomes.extend(idle_mounts.remove(context))
     return tuple(outcomes)
 
 

@@ -19,66 +19,129 @@ import typing
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.host import boot
+from volumedrivers.host import mount_table
+from volumedrivers.host.path_walk import PathWalk
+from volumedrivers.host.path_walk import is_within
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.journal import Journal
-    from volumedrivers.libvirt.guest import Guest
+    from volumedrivers.attachment.record import Record
+    from volumedrivers.libvirt.guest_sources import DiskSources
+    from volumedrivers.libvirt.guest_sources import GuestSources
     from volumedrivers.libvirt.hypervisor import Hypervisor
 
 
 class Users:
-    """Answers from the journal and from libvirt; what neither can say is an error."""
+    """Answers from the journal and from libvirt; what neither can say is an error.
+
+    A guest that is defined and does not run is a user like any other, and so
+    is a definition that names something only for the next start.  What the
+    journal says of an earlier boot of this host counts for nothing.
+    """
 
     def __init__(self, journal: 'Journal', hypervisor: 'Hypervisor') -> None:
         self._journal = journal
         self._hypervisor = hypervisor
 
-    def of_volume(self, volume_id: str, domain_uuid: str) -> dict[str, str]:
+    def of_volume(
+        self, volume_id: str, domain_uuid: str, record: 'Record | None' = None
+    ) -> dict[str, str]:
         """Return the other guests of this host that have the volume.
 
         :param domain_uuid: the guest that is not meant
+        :param record: tells under which paths the volume is on this host; who
+            names one of them has the volume, whatever its disk is called
         :returns: the type of the disk's source (block, file, network) by guest
             name
         :raises HypervisorUnavailable, HypervisorError, JournalUnusable
         """
+        paths = frozenset() if record is None else paths_of(record)
+        devices = {os.path.realpath(path) for path in paths if path.startswith('/dev/')}
         users = {
-            record.domain_name: record.volume.source_type
-            for record in self._journal.find(volume_id=volume_id)
-            if record.domain_uuid != domain_uuid and record.volume is not None
+            other.domain_name: other.volume.source_type
+            for other in self._rows()
+            if other.domain_uuid != domain_uuid
+            and other.volume is not None
+            and (other.volume_id == volume_id or paths & paths_of(other))
         }
-        users.update(guest_disks.other_users(self._hypervisor, volume_id, domain_uuid))
+        for guest in self._guests():
+            if guest.uuid == domain_uuid:
+                continue
+            for disk in guest.disks:
+                if (
+                    guest_disks.volume_id_of(disk) == volume_id
+                    or not paths.isdisjoint((disk.source, *disk.below))
+                    or not devices.isdisjoint(_devices_of(disk))
+                ):
+                    # A device that one disk has is not taken for a file's by another.
+                    if users.get(guest.name) != 'block':
+                        users[guest.name] = disk.type
         return users
 
     def of_directory(self, directory: str, attachment: str) -> frozenset[str]:
-        """Return the guests that have something below a directory.
+        """Return the guests that have something in a directory, or all of it.
+
+        That is any path that their definitions name: images and what is below
+        them, directories of virtiofs, whatever they are called by now.
 
         :param attachment: the use that is about to end; it begins with its key
         :raises HypervisorUnavailable, HypervisorError, JournalUnusable
+        :raises HostUnreadable: the mount table cannot be read
         """
+        try:
+            walk = PathWalk(mount_table.read())
+        except OSError as error:
+            raise exception.HostUnreadable(
+                what='/proc/self/mountinfo', reason=error.strerror or str(error)
+            ) from error
+        real = walk.resolve(directory)
+
+        def has(path: str) -> bool:
+            return is_within(path, directory) or is_within(walk.resolve(path), real)
+
         recorded = {
             record.domain_name
-            for record in self._journal.find()
-            if record.boot_id == boot.current()
+            for record in self._rows()
+            if not _is_of(attachment, record.key)
             and record.volume is not None
-            and _is_below(record.volume.path or '', directory)
-            and not attachment.startswith(record.key)
+            and has(record.volume.path or '')
         }
         return frozenset(recorded).union(
-            guest.name
-            for guest in self._hypervisor.guests()
-            if any(_is_below(path, directory) for path in _paths_of(guest))
+            guest.name for guest in self._guests() if any(map(has, guest.paths))
         )
 
+    def _rows(self) -> 'tuple[Record, ...]':
+        now = boot.current()
+        return tuple(record for record in self._journal.find() if record.boot_id == now)
 
-def _paths_of(guest: 'Guest') -> Iterator[str]:
-    try:
-        disks = tuple(guest_disks.disks_of(guest))
-    except exception.GuestNotFound:
-        return  # it went while we looked
-    for disk in disks:
-        if disk.path:
-            yield disk.path
+    def _guests(self) -> 'Iterator[GuestSources]':
+        for guest in self._hypervisor.guests():
+            try:
+                yield guest.sources()
+            except exception.GuestNotFound:
+                continue  # it went while we looked
 
 
-def _is_below(path: str, directory: str) -> bool:
-    return path.startswith(directory.rstrip(os.sep) + os.sep)
+def paths_of(record: 'Record') -> frozenset[str]:
+    """Return the paths under which a volume, or its decrypted view, is here."""
+    volume, opened = record.volume, record.opened
+    found = (
+        record.source,
+        None if volume is None else volume.path,
+        None if opened is None else opened.path,
+    )
+    return frozenset(path for path in found if path and path.startswith('/'))
+
+
+def _devices_of(disk: 'DiskSources') -> set[str]:
+    # One device has many names.  Nothing but links is read: a path of a file
+    # could hang.
+    return {
+        os.path.realpath(path)
+        for path in (disk.source, *disk.below)
+        if disk.type == 'block' and path.startswith('/dev/')
+    }
+
+
+def _is_of(attachment: str, key: str) -> bool:
+    return attachment == key or attachment.startswith(f'{key}/')

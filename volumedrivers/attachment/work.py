@@ -131,7 +131,7 @@ class Work:
 
         :raises HypervisorUnavailable, HypervisorError: libvirt could not say
         """
-        return self.context.users().of_volume(self.volume_id, self.guest.uuid)
+        return self.context.users().of_volume(self.volume_id, self.guest.uuid, self.record)
 
     def _first_record(self) -> Record:
         volume_id = volume_id_of(self.info)

@@ -21,6 +21,7 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.libvirt import errors
 from volumedrivers.libvirt import guest_definition
+from volumedrivers.libvirt import guest_sources
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.disk import IOTune
 from volumedrivers.libvirt.guest_detach import Detachment
@@ -105,6 +106,16 @@ class Guest:
         live, defined = definitions.live, definitions.persistent
         wanted = (defined or live) if persistent else (live or defined)
         return () if wanted is None else tuple(Disk.parse(disk.element) for disk in wanted.disks)
+
+    def sources(self) -> guest_sources.GuestSources:
+        """Return what both definitions name of this host: disks, and every path.
+
+        :raises HypervisorUnavailable, GuestNotFound, HypervisorError
+        """
+        found: guest_sources.GuestSources = self._ask(
+            'read the definitions of', guest_sources.read
+        )
+        return found
 
     def names(self) -> Names:
         """Return which target names and SCSI units are free, as of now.
