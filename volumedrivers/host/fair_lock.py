@@ -336,7 +336,7 @@ class _Ticket:
         if self._descriptor is not None:
             mark = _OVERDUE if overdue else ''
             text = f'{time.time():020.6f} {os.getpid()}\n{mark}\n{self._text}\n'
-            os.pwrite(self._descriptor, text.encode(), 0)
+            os.pwrite(self._descriptor, text.encode(errors='backslashreplace'), 0)
 
     def drop(self) -> None:
         """Leave the queue; calling it again does nothing."""
@@ -364,7 +364,7 @@ def _drop(tickets: list[_Ticket]) -> None:
 
 
 def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:32]
+    return hashlib.sha256(name.encode(errors='backslashreplace')).hexdigest()[:32]
 
 
 def _lives(path: str) -> bool:
