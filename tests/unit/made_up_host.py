@@ -45,6 +45,7 @@ class MadeUpHost:
             self.write(f'block/{name}/{attribute.replace("__", "/")}', line)
         for slave in slaves:
             (self.sysfs / 'block' / name / 'slaves' / slave).mkdir(parents=True)
+            (self.sysfs / 'block' / slave / 'holders' / name).mkdir(parents=True, exist_ok=True)
         for link in links:
             self.link(link, name)
         return str(self.dev / name)
@@ -55,13 +56,46 @@ class MadeUpHost:
         path.symlink_to(os.path.relpath(self.dev / name, path.parent))
         return str(path)
 
+    def session(self, number, portal, target, **disks):
+        """Add an iSCSI session; disks are named lun1='sdb'."""
+        address, _, port = portal.rpartition(':')
+        self.write(f'class/iscsi_session/session{number}/targetname', f'{target}\n')
+        connection = f'class/iscsi_connection/connection{number}:0'
+        self.write(f'{connection}/persistent_address', address.strip('[]') + '\n')
+        self.write(f'{connection}/persistent_port', f'{port}\n')
+        device = self.sysfs / f'class/iscsi_session/session{number}/device'
+        device.mkdir()
+        for lun, name in disks.items():
+            unit = f'target{number}:0:0/{number}:0:0:{lun.removeprefix("lun")}'
+            (device / unit / 'block' / name).mkdir(parents=True)
+        return device
+
+    def controller(self, name, nqn, address, *namespaces):
+        """Add an NVMe controller and what leads through it."""
+        host, _, port = address.rpartition(':')
+        self.write(f'class/nvme/{name}/subsysnqn', f'{nqn}\n')
+        self.write(f'class/nvme/{name}/address', f'traddr={host},trsvcid={port}\n')
+        for namespace in namespaces:
+            (self.sysfs / 'class/nvme' / name / namespace).mkdir()
+
+    def logout(self, number):
+        (self.sysfs / f'class/iscsi_session/session{number}').rename(
+            self.root / f'removed-session{number}'
+        )
+
     def remove(self, name):
         """Take a device away, as the kernel and udev do."""
         for folder, _, entries in os.walk(self.dev):
             for entry in entries:
                 path = os.path.join(folder, entry)
+                if entry.startswith('os-brick+'):
+                    continue
                 if os.path.islink(path) and os.path.basename(os.readlink(path)) == name:
                     os.unlink(path)
         (self.dev / name).unlink()
+        for unit in self.sysfs.glob(f'class/iscsi_session/*/device/*/*/block/{name}'):
+            unit.rmdir()
+        for above in self.sysfs.glob(f'block/*/holders/{name}'):
+            above.rmdir()
         target = self.sysfs / 'block' / name
         target.rename(self.root / f'removed-{name}')

@@ -13,6 +13,7 @@
 import copy
 import dataclasses
 import json
+import os
 
 from os_brick import exception as brick_exception
 from oslo_config import cfg
@@ -39,6 +40,8 @@ from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.registry import Registry
+from volumedrivers.privsep import context
+from volumedrivers.privsep import device_link
 
 NAA = '600140512345678901234567890abcde'
 WWID = '3' + NAA
@@ -80,9 +83,10 @@ def probe():
 @pytest.fixture
 def make(host, conf, brick, probe, monkeypatch):
     monkeypatch.setattr(block_leftovers, 'REMOVAL_TIME', 0.2)
+    monkeypatch.setattr(device_link, 'FOLDER', str(host.dev / 'disk/by-id'))
+    monkeypatch.setattr(context.sys_admin, 'client_mode', False)
     devices = BlockDevices(sysfs=str(host.sysfs), dev=str(host.dev), udev=str(host.udev))
-    context = DriverContext(conf=conf, devices=devices, shares=None, endpoints=probe)
-    registry = Registry(context)
+    registry = Registry(DriverContext(conf=conf, devices=devices, shares=None, endpoints=probe))
 
     def make(driver_volume_type='iscsi', **options):
         for option, value in options.items():
@@ -689,6 +693,7 @@ def test_link_of_an_encrypted_volume_that_is_gone_is_removed(host, brick, make):
     driver.disconnect_volume(info, 'guest', volume=volume)
 
     assert brick.calls[-1][1]['device_path'] == brick.found['path']
+    assert not os.path.lexists(brick.found['path'])
 
 
 @pytest.mark.parametrize('raises', [None, brick_exception.VolumeDeviceNotFound(device='sdb')])

@@ -24,6 +24,7 @@ from volumedrivers import exception
 from volumedrivers.conf import opts
 from volumedrivers.privsep import commands
 from volumedrivers.privsep import context
+from volumedrivers.privsep import device_link
 from volumedrivers.privsep import mount
 from volumedrivers.privsep import mount_point as places
 from volumedrivers.privsep import multipath
@@ -39,6 +40,7 @@ ENTRIES = (
     mount.make_mount_point,
     mount.remove_mount_point,
     multipath.flush_map,
+    device_link.remove_link,
     nvme.delete_controller,
     rbd.unmap,
     scsi.delete_device,
@@ -699,6 +701,17 @@ def test_devices_that_are_gone_are_fine(sysfs, monkeypatch):
             (multipath.flush_map, value)
             for value in ('', '-F', 'a b', 'a\n', '../x', 'a;b', None, '.x', 'x' * 200)
         ),
+        *(
+            (device_link.remove_link, value)
+            for value in (
+                '',
+                'wwn-0x1',
+                'os-brick',
+                'os-brick+../x',
+                'os-brick+' + 'x' * 250,
+                None,
+            )
+        ),
     ],
 )
 def test_names_of_other_things_are_refused(sysfs, runs, function, value):
@@ -706,6 +719,24 @@ def test_names_of_other_things_are_refused(sysfs, runs, function, value):
         function(value)
     assert [path.read_text() for path in sysfs.values()] == ['', '', '']
     assert runs.argv == []
+
+
+def test_links_of_os_brick_are_removed_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(device_link, 'FOLDER', str(tmp_path))
+    link, file = tmp_path / 'os-brick+dev+sdb', tmp_path / 'os-brick+dev+sdc'
+    link.symlink_to('/dev/nothing')
+    file.write_text('')
+
+    device_link.remove_link(link.name)
+    device_link.remove_link(link.name)
+    with pytest.raises(exception.PrivilegedCallRefused, match='is no link'):
+        device_link.remove_link(file.name)
+
+    assert not os.path.lexists(link)
+    assert file.exists()
+    monkeypatch.setattr(device_link, 'FOLDER', str(file))
+    with pytest.raises(exception.LeftoversFound, match='Not a directory'):
+        device_link.remove_link(link.name)
 
 
 def test_a_map_is_flushed_by_multipath(runs):

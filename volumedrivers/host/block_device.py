@@ -125,7 +125,10 @@ class BlockDevices:
 
         :raises VolumeNotConnected: there is no such device
         """
-        name = self._name(path)
+        return self.identity_of_name(self._name(path))
+
+    def identity_of_name(self, name: str) -> tuple[str, str] | None:
+        """Return the same by the kernel's name; None also where there is no device."""
         return device_identity.of_device(self._block, name) or self._identity_of_link(name)
 
     def size(self, path: str) -> int:
@@ -202,9 +205,7 @@ class BlockDevices:
         return tuple(
             os.path.join(self._dev, name)
             for name in listdir(self._block)
-            if not _NVME_PATH.fullmatch(name)
-            and (device_identity.of_device(self._block, name) or self._identity_of_link(name))
-            == identity
+            if not _NVME_PATH.fullmatch(name) and self.identity_of_name(name) == identity
         )
 
     def _is_kernel_name(self, path: str) -> bool:

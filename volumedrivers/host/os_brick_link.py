@@ -18,7 +18,6 @@ encryptor lets it lead to the decrypted view, so its name tells the device.
 
 import os
 
-from volumedrivers import exception
 from volumedrivers.host.sysfs import listdir
 
 PREFIX = 'os-brick'
@@ -50,31 +49,14 @@ def links_to(names: frozenset[str], dev: str) -> tuple[str, ...]:
         os.path.join(folder, entry)
         for entry in listdir(folder)
         if is_link(entry)
-        and (_named(entry) in names or os.path.basename(_target(folder, entry)) in names)
+        and (_named(entry, dev) in names or os.path.basename(_target(folder, entry)) in names)
     )
 
 
-def remove(link: str) -> None:
-    """Remove a link; gone is fine.
-
-    :raises LeftoversFound: it cannot be removed
-    """
-    if not is_link(link) or not os.path.lexists(link):
-        return
-    from os_brick.privileged import rootwrap  # noqa: PLC0415 - half a second to import
-
-    try:
-        rootwrap.unlink_root(link)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise exception.LeftoversFound(volume_id=None, leftovers=link) from error
-
-
-def _named(entry: str) -> str:
+def _named(entry: str, dev: str) -> str:
     """The device in the name of a link; '' where the name is not the kernel's."""
-    path = entry.removeprefix(PREFIX).replace('+', '/')
-    return os.path.basename(path) if os.path.dirname(path).count('/') == 1 else ''
+    directory, name = os.path.split(entry.removeprefix(PREFIX).replace('+', '/'))
+    return name if directory == dev else ''
 
 
 def _target(folder: str, entry: str) -> str:

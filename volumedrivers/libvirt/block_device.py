@@ -17,6 +17,7 @@ options; the rest, and what os-brick leaves undone, is here.
 """
 
 from collections.abc import Mapping
+import os
 import platform
 import time
 import typing
@@ -49,6 +50,7 @@ from volumedrivers.libvirt.volume_devices import empty_sessions
 from volumedrivers.libvirt.volume_devices import identity_of
 from volumedrivers.libvirt.volume_devices import links_of
 from volumedrivers.libvirt.volume_devices import remainders
+from volumedrivers.privsep import device_link
 from volumedrivers.sizes import check_size
 
 LOG = logging.getLogger(__name__)
@@ -222,7 +224,8 @@ class BlockDeviceDriver(VolumeDriver):
         if self.REMOVES_DEVICE:
             block_leftovers.check(devices, connection_info, identity)
         for link in links:
-            os_brick_link.remove(link)
+            if os.path.lexists(link):
+                device_link.remove_link(os.path.basename(link))
 
     def extend_volume(
         self,

@@ -13,31 +13,36 @@
 """iSCSI, by the kernel's initiator or by QEMU's own."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import typing
+
+from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import IscsiData
+from volumedrivers.connection_info import IscsiTarget
 from volumedrivers.host import endpoint
 from volumedrivers.host import initiator
+from volumedrivers.host import iscsi_discovery
 from volumedrivers.host import requirements
-from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.libvirt import iscsi_ways
+from volumedrivers.libvirt.asked_paths import Ways
+from volumedrivers.libvirt.asked_paths import asked_paths
 from volumedrivers.libvirt.client_choice import ClientChoiceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
-from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
+from volumedrivers.libvirt.iscsi_initiator import IscsiInitiatorDriver
 from volumedrivers.libvirt.qemu_iscsi import QemuInitiator
 
+LOG = logging.getLogger(__name__)
 
-class KernelInitiator(BlockDeviceDriver):
+
+class KernelInitiator(IscsiInitiatorDriver):
     """iSCSI through iscsid; the volume is a block device of this host."""
 
     PROTOCOL = 'ISCSI'
-    CAPABILITIES = BlockDeviceDriver.CAPABILITIES | {Capability.MULTIPATH}
-    DISK_IO = 'native'
-    DISK_IO_OPTIONAL = True
-    REMOVES_DEVICE = True
     REQUIREMENTS = (
         requirements.Tool('iscsiadm', 'open-iscsi'),
         requirements.KernelModule('iscsi_tcp'),
@@ -57,36 +62,66 @@ class KernelInitiator(BlockDeviceDriver):
         missing = super().why_not()
         return None if missing is None else f'{missing}; or set iscsi_client = qemu'
 
-    def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
-        """Ask as this host's initiator; an offload card has a network of its own."""
+    def choose_ways(
+        self, connection_info: ConnectionInfo, properties: dict[str, typing.Any]
+    ) -> Ways:
+        """Ask the portals whether they answer, also those that one of them tells of.
+
+        As this host's initiator; an offload card has a network of its own.
+        """
         data = connection_info.data
+        use_multipath = self.conf.volume_use_multipath
+        asked = asked_paths(data, use_multipath=use_multipath)
         if self.conf.iscsi_iface not in (None, 'default') or not isinstance(data, IscsiData):
-            return {}
+            return Ways(asked)
+        dead = self._dead(data.targets)
+        if iscsi_ways.has_lists(properties):
+            alive = [
+                index for index, way in enumerate(data.targets) if str(way.portal) not in dead
+            ]
+            for key in iscsi_ways.LISTS:
+                if dead and isinstance(properties.get(key), list):
+                    properties[key] = [properties[key][index] for index in alive]
+            return Ways(asked, dead)
+        found = self._discovered(data) if use_multipath else ()
+        if len(found) < 2:
+            return Ways(asked, dead)
+        dead = self._dead(found)
+        iscsi_ways.write(properties, [way for way in found if str(way.portal) not in dead])
+        return Ways(asked_paths(IscsiData(found), use_multipath=True), dead)
+
+    def _initiator_name(self) -> str:
         try:
-            name = initiator.initiator_name(None)
+            return initiator.initiator_name(None)
         except exception.VolumeDriverNotSupported:
             # Only root may read it.
-            name = endpoint.PROBE_INITIATOR
-        portals = dict.fromkeys((way.portal.host, way.portal.port) for way in data.targets)
+            return endpoint.PROBE_INITIATOR
+
+    def _dead(self, targets: Sequence[IscsiTarget]) -> Mapping[str | None, str]:
+        portals = dict.fromkeys((way.portal.host, way.portal.port) for way in targets)
         result = self.context.endpoints.check(
-            'iscsi', tuple(portals), timeout=self.conf.endpoint_timeout, initiator_name=name
+            'iscsi',
+            tuple(portals),
+            timeout=self.conf.endpoint_timeout,
+            initiator_name=self._initiator_name(),
         )
         return dict(result.failed)
 
-    def leave_out(
-        self,
-        connection_info: ConnectionInfo,
-        properties: dict[str, typing.Any],
-        dead: Mapping[str | None, str],
-    ) -> None:
-        """Shorten the lists of targets; there are lists, or the one would answer."""
-        data = connection_info.data
-        if not isinstance(data, IscsiData):
-            return
-        alive = [index for index, way in enumerate(data.targets) if str(way.portal) not in dead]
-        for key in ('target_portals', 'target_iqns', 'target_luns'):
-            if isinstance(properties.get(key), list):
-                properties[key] = [properties[key][index] for index in alive]
+    def _discovered(self, data: IscsiData) -> tuple[IscsiTarget, ...]:
+        """Return the ways that the one portal tells of; none where os-brick has to ask."""
+        (target,) = data.targets
+        if data.discovery_auth is not None:
+            return ()
+        try:
+            found = iscsi_discovery.discover(
+                target.portal,
+                initiator_name=self._initiator_name(),
+                seconds=self.conf.endpoint_timeout,
+            )
+        except exception.EndpointUnreachable as e:
+            LOG.warning('%s; os-brick looks for other portals itself', e)
+            return ()
+        return iscsi_ways.chosen(target, found)
 
 
 class IscsiVolumeDriver(ClientChoiceDriver):

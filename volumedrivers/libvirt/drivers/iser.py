@@ -14,19 +14,14 @@
 
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
-from volumedrivers.libvirt.block_device import BlockDeviceDriver
-from volumedrivers.libvirt.driver import Capability
+from volumedrivers.libvirt.iscsi_initiator import IscsiInitiatorDriver
 
 
-class IserVolumeDriver(BlockDeviceDriver):
+class IserVolumeDriver(IscsiInitiatorDriver):
     """Volumes of driver_volume_type iser."""
 
     PROTOCOL = 'ISER'
-    CAPABILITIES = BlockDeviceDriver.CAPABILITIES | {Capability.MULTIPATH}
-    DISK_IO = 'native'
-    DISK_IO_OPTIONAL = True
     NOT_ON_MACHINES = machines.S390
-    REMOVES_DEVICE = True
     REQUIREMENTS = (
         requirements.Tool('iscsiadm', 'open-iscsi'),
         requirements.KernelModule('ib_iser'),
