@@ -12,8 +12,11 @@
 
 """Calls with a deadline."""
 
+import contextvars
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -50,3 +53,101 @@ def test_an_interrupt(interruptible, finished):
     assert done.is_set() is finished
     end.set()
     assert done.wait(10)
+
+
+def test_a_thread_that_cannot_be_started(monkeypatch):
+    def start(_self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, 'start', start)
+    with pytest.raises(RuntimeError, match='start new thread'):
+        deadline.call(lambda: 5, what='x', seconds=10, interruptible=False)
+    with pytest.raises(RuntimeError, match='start new thread'):
+        deadline.Call(lambda: 5, what='x')
+
+
+class TestCall:
+    def test_it_starts_at_once(self):
+        call = deadline.Call(lambda: 5, what='x')
+        assert call.ended.wait(10)
+        assert call.wait(0) == 5
+        assert call.wait(None) == 5
+
+    def test_what_it_raises(self):
+        call = deadline.Call(lambda: {}['x'], what='x')
+        for _ in range(2):
+            with pytest.raises(KeyError):
+                call.wait(10)
+
+    def test_one_that_is_left_behind_and_met_again(self):
+        end = threading.Event()
+        call = deadline.Call(lambda: end.wait(10), what='x')
+        with pytest.raises(exception.DeadlineExceeded, match=r'0\.05 s waiting for x'):
+            call.wait(0.05)
+        assert not call.ended.is_set()
+        end.set()
+        assert call.wait(10) is True
+        assert call.ended.is_set()
+
+    def test_none_is_an_answer(self):
+        assert deadline.Call(lambda: None, what='x').wait(10) is None
+
+    def test_the_callers_context_is_seen_and_not_changed(self):
+        variable = contextvars.ContextVar('variable')
+        variable.set('given')
+
+        def work():
+            found = variable.get()
+            variable.set('changed')
+            return found
+
+        assert deadline.Call(work, what='x').wait(10) == 'given'
+        assert variable.get() == 'given'
+
+    @pytest.mark.parametrize(('interruptible', 'finished'), [(True, False), (False, True)])
+    def test_an_interrupt(self, interruptible, finished):
+        waiting = threading.Event()
+        end = threading.Event()
+        done = threading.Event()
+
+        def work():
+            waiting.wait(10)
+            os.kill(os.getpid(), signal.SIGINT)
+            end.wait(0.2)
+            done.set()
+
+        call = deadline.Call(work, what='x')
+        wait = call.ended.wait
+
+        def tell_and_wait(seconds):
+            waiting.set()
+            return wait(seconds)
+
+        call.ended.wait = tell_and_wait
+        with pytest.raises(KeyboardInterrupt):
+            call.wait(10, interruptible=interruptible)
+        assert done.is_set() is finished
+        end.set()
+        call.wait(10)
+
+    def test_an_interrupt_while_the_thread_starts(self, monkeypatch):
+        start = threading.Thread.start
+
+        def interrupted(self):
+            start(self)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, 'start', interrupted)
+            call = deadline.Call(lambda: 5, what='x')
+        with pytest.raises(KeyboardInterrupt):
+            call.wait(10)
+        assert call.wait(10) == 5
+
+    def test_one_that_hangs_does_not_keep_the_process(self):
+        code = (
+            'import threading\n'
+            'from volumedrivers.host import deadline\n'
+            'deadline.Call(threading.Event().wait, what="x")\n'
+        )
+        subprocess.run([sys.executable, '-c', code], check=True, timeout=60)
