@@ -76,6 +76,9 @@ class FakeGuest:
             return tuple(self.defined)
         return tuple(self.present)
 
+    def all_disks(self) -> tuple[Disk, ...]:
+        return self.disks() + self.disks(persistent=True)
+
     def free_target(self, bus: str, *, prefix: str | None = None) -> str:
         taken = [disk.target.dev or '' for disk in self.present if disk.target is not None]
         return target_names.first_free_name(bus, taken)

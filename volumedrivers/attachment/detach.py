@@ -59,6 +59,7 @@ class Detach(Work):
         self.removed_from_guest = False
         self.still_used_by: dict[str, str] = {}
         self.left: tuple[Remainder, ...] = ()
+        self._seen: Disk | None = None
         self.learn(wanted={'force': force})
 
     def steps(self) -> tuple[Step, ...]:
@@ -94,7 +95,7 @@ class Detach(Work):
 
         :raises InvalidOption
         """
-        disk = self._disk()
+        disk = self._seen = self._disk()
         if disk is not None:
             self.learn(target=guest_disks.target_of(disk))
             if self.before is None:
@@ -108,12 +109,11 @@ class Detach(Work):
 
     def detach(self) -> None:
         """Take the disk out of the guest and wait until it has let go."""
-        disk = self._disk()
-        if disk is None:
+        if self._seen is None:
             # An attach that hangs in QEMU, or was begun by somebody else.
             self.guest.wait_until_idle()
             self.find(None)
-            disk = self._disk()
+        disk = self._seen
         if disk is None:
             return
         try:

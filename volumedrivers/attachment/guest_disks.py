@@ -12,7 +12,6 @@
 
 """Find a volume among the disks of guests."""
 
-from collections.abc import Iterator
 import dataclasses
 import typing
 import uuid
@@ -54,6 +53,10 @@ class GoneGuest:
         """It has none."""
         return ()
 
+    def all_disks(self) -> tuple['Disk', ...]:
+        """It has none."""
+        return ()
+
 
 def look_up(hypervisor: 'Hypervisor', guest: str) -> 'Guest':
     """Return a guest to detach from, which may be gone if its UUID is given.
@@ -81,18 +84,12 @@ def volume_id_of(disk: 'Disk | DiskSources') -> str | None:
     return disk.serial
 
 
-def disks_of(guest: 'Guest') -> Iterator['Disk']:
-    """Yield the disks of the live and then of the persistent definition."""
-    yield from guest.disks()
-    yield from guest.disks(persistent=True)
-
-
 def find(guest: 'Guest', volume: str) -> 'Disk | None':
     """Return the guest's disk of a volume id or target name.
 
     None only when libvirt said that there is none.
     """
-    disks = tuple(disks_of(guest))
+    disks = guest.all_disks()
     by_id = (disk for disk in disks if volume_id_of(disk) == volume)
     by_target = (disk for disk in disks if target_of(disk) == volume)
     return next(by_id, None) or next(by_target, None)
@@ -100,7 +97,7 @@ def find(guest: 'Guest', volume: str) -> 'Disk | None':
 
 def find_source(guest: 'Guest', source: str) -> 'Disk | None':
     """Return the guest's disk with a source as ``source_of`` writes it."""
-    return next((disk for disk in disks_of(guest) if source and source_of(disk) == source), None)
+    return next((disk for disk in guest.all_disks() if source and source_of(disk) == source), None)
 
 
 def is_complete(guest: 'Guest', volume_id: str) -> bool:

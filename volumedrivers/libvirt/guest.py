@@ -117,6 +117,18 @@ class Guest:
         )
         return found
 
+    def all_disks(self) -> tuple[Disk, ...]:
+        """Return the disks of the live and then of the persistent definition.
+
+        Both were read together; what both have is there twice.  For looking
+        only: change a copy (``Disk.parse(disk.element)``).
+
+        :raises HypervisorUnavailable, HypervisorError
+        """
+        definitions = self._definitions()
+        found = (definitions.live, definitions.persistent)
+        return tuple(disk for one in found if one is not None for disk in one.disks)
+
     def names(self) -> Names:
         """Return which target names and SCSI units are free, as of now.
 
