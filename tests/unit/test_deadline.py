@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -112,6 +113,9 @@ class TestCall:
 
         def work():
             waiting.wait(10)
+            # A signal is not seen before the next one if it comes just when
+            # the interpreter is about to sleep.
+            time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGINT)
             end.wait(0.2)
             done.set()
