@@ -86,7 +86,10 @@ class FakeGuest:
     def next_scsi_unit(self) -> int:
         return len(self.present)
 
-    def attach_disk(self, disk: Disk) -> None:
+    def definitions(self) -> typing.Any:
+        return types.SimpleNamespace(names=self.names)
+
+    def attach_disk(self, disk: Disk, *, seen: typing.Any = None) -> None:
         self.journal.note('attach_disk')
         self.present.append(disk)
 

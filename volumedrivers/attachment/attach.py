@@ -207,10 +207,11 @@ class Attach(Work):
             )
 
     def attach(self) -> None:
-        self.disk = self._describe()
+        seen = self.guest.definitions()
+        self.disk = self._describe(seen.names())
         self.offered = True
         try:
-            self.guest.attach_disk(self.disk)
+            self.guest.attach_disk(self.disk, seen=seen)
         except Exception as error:
             self.pending = _may_still_be_done(error)
             self._take_back(error)
@@ -280,7 +281,7 @@ class Attach(Work):
                 volume_id=self.volume_id,
             )
 
-    def _describe(self) -> 'Disk':
+    def _describe(self, names: target_names.Names) -> 'Disk':
         """Reserve a target name in the journal, and describe the disk."""
         volume = self._connected()
         request = self.request
@@ -295,7 +296,6 @@ class Attach(Work):
         if opened is not None and opened.path is not None:
             volume = dataclasses.replace(volume, path=opened.path)
         described: list[Disk] = []
-        names = self.guest.names()
 
         def choose(others: tuple[Record, ...]) -> Record:
             # Of two attaches at once, the second sees what the first has taken.

@@ -129,6 +129,13 @@ class Guest:
         found = (definitions.live, definitions.persistent)
         return tuple(disk for one in found if one is not None for disk in one.disks)
 
+    def definitions(self) -> guest_definition.Definitions:
+        """Read the definitions, for looking only: by them disks are named and attached.
+
+        :raises HypervisorUnavailable, HypervisorError
+        """
+        return self._definitions()
+
     def names(self) -> Names:
         """Return which target names and SCSI units are free, as of now.
 
@@ -154,19 +161,22 @@ class Guest:
         """
         return self.names().free_scsi_unit()
 
-    def attach_disk(self, disk: Disk) -> None:
+    def attach_disk(
+        self, disk: Disk, *, seen: guest_definition.Definitions | None = None
+    ) -> None:
         """Attach, live and persistently as the domain's state asks.
 
         The same disk (its alias or its target, and the same source) that is
         there already is success, and is completed where one of the two
         definitions lacks it.
 
+        :param seen: what ``definitions`` has just answered; else they are read
         :raises AttachRefused: nothing is left of it
         :raises HypervisorUnavailable: unknown how far it came; call again
         :raises DeadlineExceeded: QEMU hangs; it may still get the disk later
         :raises Busy, GuestNotFound
         """
-        flags = self._missing(disk)
+        flags = self._missing(disk, seen)
         if not flags:
             LOG.debug('Guest %s has %s already', self._name, _name_of(disk))
             return
@@ -373,12 +383,12 @@ class Guest:
             raise exception.DiskNotFound(guest=self._name, disk=target)
         return flags
 
-    def _missing(self, disk: Disk) -> int:
+    def _missing(self, disk: Disk, seen: guest_definition.Definitions | None = None) -> int:
         """Return the flags for the definitions that lack the disk.
 
         :raises AttachRefused: another disk has the alias or the target
         """
-        definitions = self._definitions()
+        definitions = self._definitions() if seen is None else seen
         flags = 0
         if definitions.live is not None and not self._has(definitions.live, disk):
             flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
