@@ -17,13 +17,16 @@ import json
 import multiprocessing
 import os
 import pathlib
+import random
 import re
 import resource
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -515,6 +518,21 @@ def write_rows(path, number, count, gate):
             journal.remove(make_key(f'domain-{number}', f'volume-{number}-{index}'))
 
 
+def write_for_ever(path, number):
+    journal = Journal(path)
+    step = 0
+    while True:
+        step += 1
+        journal.put(
+            record(
+                f'volume-{step % 7}',
+                f'domain-{number}',
+                step=f'step {step}',
+                volume=dataclasses.replace(VOLUME, device_info={'step': step}),
+            )
+        )
+
+
 class TestProcesses:
     @pytest.mark.parametrize('method', ['fork', 'spawn'])
     def test_eight_that_open_and_write_at_once(self, journal, method):
@@ -577,6 +595,50 @@ class TestProcesses:
         assert os.waitpid(pid, 0)[1] == 0
         writer.join()
         assert [row.volume_id for row in journal.find()] == ['volume-1', 'volume-2', 'volume-3']
+
+    def test_forks_of_two_threads_at_once(self, journal):
+        other = Journal(journal.path + '-other')
+        statuses = []
+
+        def fork():
+            for _ in range(5):
+                pid = os.fork()
+                if pid == 0:
+                    # Not the threads' affair: one that is stuck would hang here.
+                    signal.alarm(20)
+                    try:
+                        journal.find()
+                        other.put(record())
+                        os._exit(0)
+                    finally:
+                        os._exit(2)
+                statuses.append(os.waitpid(pid, 0)[1])
+                journal.put(record())
+
+        threads = [threading.Thread(target=fork) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert statuses == [0] * 20
+        other.close()
+
+    def test_kills_at_any_moment(self, journal):
+        chance = random.Random(7)
+        context = multiprocessing.get_context('fork')
+        for number in range(15):
+            worker = context.Process(target=write_for_ever, args=(journal.path, number))
+            worker.start()
+            time.sleep(chance.random() * 0.03)
+            worker.kill()
+            worker.join()
+            assert worker.exitcode == -signal.SIGKILL
+            # A row is there as a whole or not at all, and others can write.
+            for row in journal.find(domain_uuid=f'domain-{number}'):
+                assert row.step == f'step {row.volume.device_info["step"]}'
+            journal.put(record(f'volume-{number}', 'after'))
+        journal.check()
+        assert len(journal.find(domain_uuid='after')) == 15
 
     def test_a_child_has_no_file_of_its_parent_open(self, journal):
         journal.put(record())

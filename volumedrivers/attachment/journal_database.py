@@ -72,7 +72,8 @@ class Database:
         self._was_there = False
         self._changed = threading.Condition()
         self._mine = threading.local()
-        _open_ones.add(self)
+        with _forking:
+            _open_ones.add(self)
         # A connection refers to itself, so it would not be closed at once.
         weakref.finalize(self, _close_all, self._idle)
 
@@ -292,11 +293,13 @@ def _close_all(connections: list[_Connection]) -> None:
 
 
 _open_ones: 'weakref.WeakSet[Database]' = weakref.WeakSet()
+_forking = threading.Lock()
 # Those that the fork under way has stopped; the set can change meanwhile.
 _stopped: list[Database] = []
 
 
 def _before_fork() -> None:
+    _forking.acquire()
     for database in list(_open_ones):
         database.before_fork()
         _stopped.append(database)
@@ -305,11 +308,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _stopped:
         _stopped.pop().after_fork_in_parent()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
     while _stopped:
         _stopped.pop().after_fork_in_child()
+    _forking.release()
 
 
 os.register_at_fork(
