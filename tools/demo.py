@@ -39,15 +39,13 @@ from oslo_config import cfg
 from rich.console import Console
 
 from volumedrivers import exception
-from volumedrivers.attachment.operations import Operations
+from volumedrivers.attachment.manager import make_manager
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.conf import opts
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import bootstrap
-from volumedrivers.libvirt.context import make_context
 from volumedrivers.libvirt.disk_of_volume import alias_of_volume
 from volumedrivers.libvirt.hypervisor import Hypervisor
-from volumedrivers.libvirt.registry import Registry
 from volumedrivers.testing import guests
 from volumedrivers.testing import libvirtd
 from volumedrivers.testing.gluster import GlusterServer
@@ -177,8 +175,7 @@ class Demo:
                 time.monotonic() - clock,
             )
 
-            registry = Registry(make_context(self.conf, hypervisor.secrets))
-            operations = Operations(self.conf, registry, hypervisor)
+            manager = make_manager(self.conf, hypervisor)
             volumes = [
                 file_on_share(server, 'raw'),
                 file_on_share(server, 'qcow2'),
@@ -186,11 +183,11 @@ class Demo:
             ]
             for number, volume in enumerate(volumes, 1):
                 title(f'Volume {number}: {volume.what}')
-                self.attach_write_grow(operations, guest, volume)
-            self.show(operations, guest)
+                self.attach_write_grow(manager, guest, volume)
+            self.show(manager, guest)
             title('Detach')
             for volume in volumes:
-                self.detach(operations, guest, server, volume)
+                self.detach(manager, guest, server, volume)
             self.prove_that_nothing_is_left(guest, server, target)
         console.print(
             f'\nAll of it took {time.monotonic() - begin:.1f} s. Next: '
@@ -208,9 +205,9 @@ class Demo:
         self.io = GuestIO(guest, lambda: log.read_text(errors='replace'))
         return hypervisor, guest
 
-    def attach_write_grow(self, operations, guest, volume: Volume) -> None:
+    def attach_write_grow(self, manager, guest, volume: Volume) -> None:
         info = ConnectionInfo.parse(volume.connection_info)
-        attached = operations.attach(info, guest.name, DiskRequest(bus='scsi'))
+        attached = manager.attach(info, guest.name, DiskRequest(bus='scsi'))
         say('connect', self.short(attached.source), attached.seconds['connect'])
         say(
             'attach',
@@ -232,7 +229,7 @@ class Demo:
         size = 2 * volume.size
         clock = time.monotonic()
         volume.grow(size)
-        operations.extend(info, guest.name, attached.target, size)
+        manager.extend(guest.name, attached.target, size)
         self.io.write(alias, PATTERN, size - MIB, MIB)
         if not volume.holds(PATTERN, size - MIB, MIB):
             raise SystemExit(f'{volume.image} does not hold what the guest wrote at its end')
@@ -243,17 +240,16 @@ class Demo:
             time.monotonic() - clock,
         )
 
-    def show(self, operations, guest) -> None:
+    def show(self, manager, guest) -> None:
         title('What the guest has')
-        for attached in operations.list(guest.name):
+        for attached in manager.list(guest.name):
             kind = f'{attached.source_type}, {attached.format}'
             console.print(f'  {attached.target}  {kind:<15}{self.short(attached.source)}')
 
-    def detach(self, operations, guest, server: GlusterServer, volume: Volume) -> None:
-        info = ConnectionInfo.parse(volume.connection_info)
-        done = operations.detach(info, guest.name)
+    def detach(self, manager, guest, server: GlusterServer, volume: Volume) -> None:
+        done = manager.detach(guest.name, volume.connection_info['serial'])
         after = ''
-        if info.driver_volume_type == 'glusterfs':
+        if done.driver_volume_type == 'glusterfs':
             after = ' and the share ' + ('stays' if server.mounted_at() else 'is unmounted')
         say(done.target, f'the guest let go{after}', sum(done.seconds.values()))
 

@@ -107,7 +107,7 @@ def test_life_of_an_iscsi_volume(
     assert attached['volume_id'] == volume_id
     assert attached['source'].startswith('iscsi:')
     assert attached['degraded'] is False
-    assert set(attached['seconds']) == {'connect', 'describe', 'attach'}
+    assert set(attached['seconds']) == {'connect', 'identify', 'attach', 'record'}
     assert target.sessions() == 1
 
     again = command.run(

@@ -43,19 +43,16 @@ def test_samples_of_the_library(
     target: IscsiTarget,
     tmp_path: pathlib.Path,
 ) -> None:
-    whole, steps = samples()
     config = tmp_path / 'volumedrivers.conf'
     config.write_text(
         f'[volumedrivers]\nstate_path = {tmp_path / "state"}\nvirt_type = qemu\n'
         'iscsi_client = qemu\niscsi_initiator_name = iqn.2020-01.test:host\n'
     )
-    attachment = {'connection_info': target.connection_info()}
+    attachment = {'id': 'attachment-1', 'connection_info': target.connection_info()}
     code = (
         f'attachment = json.loads({json.dumps(attachment)!r})\n'
-        "attachment_id = 'attachment-1'\n"
-        # The second goes on where the first ends.
-        + whole
-        + textwrap.indent(steps, '    ')
+        # Each goes on where the one before it ends.
+        + '\n'.join(samples())
         + "print('all of it ran')\n"
     )
     # Only what differs between one host and another.
@@ -75,6 +72,7 @@ def test_samples_of_the_library(
     )
     assert done.stdout.endswith('all of it ran\n'), done.stdout + done.stderr
     assert done.stdout.startswith('vda iscsi:')
+    assert 'identify' in done.stdout
     assert linux_guest.guest.disks() == ()
     assert target.sessions() == 0
     assert test_iscsi_qemu.PASSWORD not in done.stdout + done.stderr

@@ -177,12 +177,10 @@ def test_a_command_that_is_not_listed_is_refused(user: OrdinaryUser, command: li
 
 
 SLICE = """
-from volumedrivers.attachment.operations import Operations
+from volumedrivers.attachment.manager import make_manager
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.connection_info import ConnectionInfo
-from volumedrivers.libvirt.context import make_context
 from volumedrivers.libvirt.hypervisor import Hypervisor
-from volumedrivers.libvirt.registry import Registry
 from volumedrivers.testing import guests, libvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 import pathlib
@@ -193,16 +191,16 @@ info = ConnectionInfo.parse({info!r})
 libvirtd.prepare_embed_root(state / 'e')
 with Hypervisor(conf.volumedrivers.connection_uri) as hypervisor:
     guest = guests.start_guest(hypervisor, 'guest')
-    operations = Operations(conf, Registry(make_context(conf, hypervisor.secrets)), hypervisor)
-    attached = operations.attach(info, 'guest', DiskRequest(bus='scsi'))
+    manager = make_manager(conf, hypervisor)
+    attached = manager.attach(info, 'guest', DiskRequest(bus='scsi'))
     mounts = [line for line in open('/proc/self/mountinfo') if 'fuse.glusterfs' in line]
     alias = 'ua-' + info.volume_id
     disk = GuestIO(guest, log.read_text)
     disk.read(alias, 0x11, 0, 65536)
     disk.write(alias, 0x5A, 131072, 65536)
-    operations.extend(info, 'guest', None, {size})
+    manager.extend('guest', info.volume_id, {size})
     disk.write(alias, 0x77, {size} - 65536, 65536)
-    operations.detach(info, 'guest')
+    manager.detach('guest', attached.target)
     left = [line for line in open('/proc/self/mountinfo') if 'fuse.glusterfs' in line]
     guests.remove_guest(guest)
 print(json.dumps([mounts, left, os.listdir(state / 'mnt'), os.getuid()]))

@@ -13,17 +13,31 @@
 """Guests, drivers and a registry that keep in memory what was done to them."""
 
 import dataclasses
+import pathlib
 import types
 import typing
 
+from lxml import etree
+from oslo_config import cfg
+
 from volumedrivers import exception
+from volumedrivers.attachment.context import AttachmentContext
+from volumedrivers.attachment.context import Observer
+from volumedrivers.attachment.journal import Journal
+from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.attachment.record import Opened
+from volumedrivers.conf import opts
+from volumedrivers.host.fair_lock import FairLocks
+from volumedrivers.libvirt import guest_sources
 from volumedrivers.libvirt import target_names
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import FailedPath
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import PathReport
+from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.disk import Driver
+from volumedrivers.libvirt.disk import IOTune
 from volumedrivers.libvirt.disk import Source
 from volumedrivers.libvirt.disk import Target
 
@@ -32,11 +46,12 @@ OTHER_ID = 'c1b2d3e4-0002-4aaa-8bbb-000000000002'
 GUEST_UUID = '00000000-0000-4000-8000-00000000000a'
 OTHER_UUID = '00000000-0000-4000-8000-00000000000b'
 PATH = '/dev/disk/by-id/wwn-0x1'
+SECRET_UUID = '00000000-0000-4000-8000-00000000005e'
 GIB = 2**30
 
 
 @dataclasses.dataclass
-class Journal:
+class Calls:
     """What was called, in order; and what shall fail.
 
     :ivar fail: the error that a call of this name raises
@@ -54,13 +69,15 @@ class Journal:
 class FakeGuest:
     """Enough of volumedrivers.libvirt.guest.Guest."""
 
-    def __init__(self, journal: Journal, name: str = 'web1', uuid: str = GUEST_UUID) -> None:
-        self.journal = journal
+    def __init__(self, fakes: Calls, name: str = 'web1', uuid: str = GUEST_UUID) -> None:
+        self.fakes = fakes
         self.name = name
         self.uuid = uuid
         self.present: list[Disk] = []
         self.defined: list[Disk] | None = None  # where the persistent definition differs
         self.running = True
+        self.others: list[str] = []  # devices that are no disks
+        self.limits = IOTune()
         self.when_idle: typing.Callable[[], None] = lambda: None
 
     def is_running(self) -> bool:
@@ -70,8 +87,8 @@ class FakeGuest:
         self.when_idle()
 
     def disks(self, *, persistent: bool = False) -> tuple[Disk, ...]:
-        if 'disks' in self.journal.fail:
-            raise self.journal.fail['disks']
+        if 'disks' in self.fakes.fail:
+            raise self.fakes.fail['disks']
         if persistent and self.defined is not None:
             return tuple(self.defined)
         return tuple(self.present)
@@ -79,22 +96,41 @@ class FakeGuest:
     def all_disks(self) -> tuple[Disk, ...]:
         return self.disks() + self.disks(persistent=True)
 
-    def free_target(self, bus: str, *, prefix: str | None = None) -> str:
-        taken = [disk.target.dev or '' for disk in self.present if disk.target is not None]
-        return target_names.first_free_name(bus, taken)
+    def sources(self) -> guest_sources.GuestSources:
+        if 'disks' in self.fakes.fail:
+            raise self.fakes.fail['disks']
+        live = etree.Element('domain')
+        if self.running:
+            live.set('id', '1')
+        roots = [live]
+        for root, disks in ((live, self.present), (etree.Element('domain'), self.defined)):
+            if disks is None:
+                continue
+            if root is not live:
+                roots.append(root)
+            etree.SubElement(root, 'name').text = self.name
+            etree.SubElement(root, 'uuid').text = self.uuid
+            devices = etree.SubElement(root, 'devices')
+            devices.extend([etree.fromstring(disk.to_xml()) for disk in disks])
+            devices.extend([etree.fromstring(other) for other in self.others])
+        return guest_sources.of_definitions(roots, is_persistent=True)
 
-    def next_scsi_unit(self) -> int:
-        return len(self.present)
+    def names(self) -> target_names.Names:
+        targets = [disk.target for disk in self.present if disk.target is not None]
+        return target_names.Names(
+            targets=frozenset(target.dev or '' for target in targets),
+            scsi_units=frozenset(range(sum(target.bus == 'scsi' for target in targets))),
+        )
 
     def definitions(self) -> typing.Any:
         return types.SimpleNamespace(names=self.names)
 
     def attach_disk(self, disk: Disk, *, seen: typing.Any = None) -> None:
-        self.journal.note('attach_disk')
+        self.fakes.note('attach_disk')
         self.present.append(disk)
 
     def detach_disk(self, **options: typing.Any) -> None:
-        self.journal.note('detach_disk')
+        self.fakes.note('detach_disk')
         self.detach_options = options
         kept = [disk for disk in self.present if disk.alias != options['alias']]
         if len(kept) == len(self.present):
@@ -102,7 +138,14 @@ class FakeGuest:
         self.present = kept
 
     def resize_disk(self, target: str, size: int) -> None:
-        self.journal.note(f'resize_disk {target} {size}')
+        self.fakes.note(f'resize_disk {target} {size}')
+
+    def iotune(self, target: str) -> IOTune:
+        return self.limits
+
+    def set_iotune(self, target: str, iotune: IOTune) -> None:
+        self.fakes.note(f'set_iotune {target}')
+        self.limits = iotune
 
 
 class FakeHypervisor:
@@ -145,50 +188,133 @@ class FakeDriver:
 
     CAPABILITIES = frozenset(())
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
+    def __init__(self, fakes: Calls) -> None:
+        self.fakes = fakes
         self.failed_paths: tuple[FailedPath, ...] = ()
         self.size = GIB
         self.source_type: typing.Literal['block', 'file'] = 'block'
+        self.identity: Identity | None = Identity('wwn', '3600')
+        self.left: list[Remainder] = []
+
+    def lock_names(self, info: typing.Any, **options: typing.Any) -> tuple[str, ...]:
+        return ('iscsi 192.0.2.1:3260',)
+
+    def current_identity(self, info: typing.Any, volume: ConnectedVolume) -> Identity | None:
+        self.fakes.note('current_identity')
+        return self.identity
+
+    def remains(
+        self, info: typing.Any, attachment: str, **options: typing.Any
+    ) -> tuple[Remainder, ...]:
+        self.fakes.note('remains')
+        return tuple(self.left)
+
+    def plan_connect(self, info: typing.Any, attachment: str) -> tuple[str, ...]:
+        return ('log in to 192.0.2.1:3260',)
+
+    def plan_disconnect(
+        self, info: typing.Any, attachment: str, *, volume: ConnectedVolume | None = None
+    ) -> tuple[str, ...]:
+        return (f'flush {PATH}', 'log out of 192.0.2.1:3260')
 
     def connect_volume(self, info: typing.Any, attachment: str) -> ConnectedVolume:
-        self.journal.note('connect')
+        self.fakes.note('connect')
         self.attachment = attachment
         return ConnectedVolume(
             driver_volume_type='iscsi',
             volume_id=info.volume_id,
             source_type=self.source_type,
             path=PATH,
-            identity=Identity('wwn', '3600'),
+            identity=self.identity,
             paths=PathReport(2, 2 - len(self.failed_paths), self.failed_paths),
         )
 
     def disconnect_volume(self, info: typing.Any, attachment: str, **options: typing.Any) -> None:
-        self.journal.note('disconnect')
+        self.fakes.note('disconnect')
         self.attachment = attachment
         self.disconnect_options = options
 
     def extend_volume(
         self, info: typing.Any, attachment: str, size: int, **options: typing.Any
     ) -> int:
-        self.journal.note('extend')
+        self.fakes.note('extend')
         return self.size
 
     def get_disk(self, info: typing.Any, volume: ConnectedVolume, disk_info: typing.Any) -> Disk:
-        self.journal.note('get_disk')
+        self.fakes.note('get_disk')
         self.disk_info = disk_info
         return make_disk(info.volume_id, disk_info.dev, bus=disk_info.bus)
+
+
+class FakeEncryptor:
+    """Enough of volumedrivers.attachment.encryption.Encryptor."""
+
+    def __init__(self, fakes: Calls) -> None:
+        self.fakes = fakes
+        self.opened = Opened('luks', 'qemu', secret_uuid=SECRET_UUID)
+
+    def open(self, *arguments: typing.Any, allow_format: bool) -> Opened:
+        self.fakes.note('open')
+        self.allow_format = allow_format
+        return self.opened
+
+    def close(self, info: typing.Any, opened: Opened | None, **options: typing.Any) -> None:
+        self.fakes.note('close')
+
+    def grow(self, info: typing.Any, opened: Opened, volume: typing.Any, size: int) -> int:
+        self.fakes.note('grow')
+        return size - opened.header_size
+
+    def remains(self, volume_id: str, opened: Opened | None) -> tuple[Remainder, ...]:
+        return ()
+
+    def plan_open(self, *arguments: typing.Any, allow_format: bool) -> tuple[str, ...]:
+        return ('ask the key manager for key k', 'let QEMU decrypt')
+
+    def plan_close(
+        self, info: typing.Any, opened: Opened | None, **options: typing.Any
+    ) -> tuple[str, ...]:
+        return ('undefine the secret',) if opened is not None else ()
 
 
 class FakeRegistry:
     """One driver for everything."""
 
-    def __init__(self, driver: FakeDriver) -> None:
+    def __init__(self, driver: FakeDriver, conf: cfg.ConfigOpts | None = None) -> None:
         self.driver = driver
-        self.context = types.SimpleNamespace(devices=FakeDevices())
+        shares = types.SimpleNamespace(idle=tuple)  # none is mounted
+        self.context = types.SimpleNamespace(devices=FakeDevices(), conf=conf, shares=shares)
 
     def get(self, driver_volume_type: str) -> FakeDriver:
         return self.driver
+
+
+def make_conf() -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    conf([])
+    return conf
+
+
+def make_manager(
+    conf: cfg.ConfigOpts,
+    directory: pathlib.Path,
+    driver: FakeDriver,
+    *guests: FakeGuest,
+    observer: Observer | None = None,
+) -> AttachmentManager:
+    """Return a manager of fakes with a real journal and real locks."""
+    return AttachmentManager(
+        AttachmentContext(
+            options=conf.volumedrivers,
+            registry=typing.cast(typing.Any, FakeRegistry(driver, conf)),
+            hypervisor=typing.cast(typing.Any, FakeHypervisor(*guests)),
+            journal=Journal(str(directory / 'attachments.sqlite')),
+            locks=FairLocks(str(directory / 'locks')),
+            encryptor=typing.cast(typing.Any, FakeEncryptor(driver.fakes)),
+            observer=observer or (lambda operation, step, moment: None),
+        )
+    )
 
 
 def make_disk(

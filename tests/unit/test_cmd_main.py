@@ -12,6 +12,7 @@
 
 """The command line in this process, on fakes; and what --help loads."""
 
+import functools
 import inspect
 import io
 import json
@@ -28,7 +29,7 @@ import pytest
 
 from tests.unit import fake_hypervisor as fake
 from volumedrivers import exception
-from volumedrivers.attachment.operations import Operations
+from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.cmd import commands
 from volumedrivers.cmd import main
 from volumedrivers.cmd import services
@@ -41,42 +42,45 @@ PASSWORD = 'chapsecret-99'
 
 
 class FakeServices(services.Services):
-    """Services on fakes; the configuration is real."""
+    """Services on fakes; configuration, journal and locks are real."""
 
-    def __init__(self, options: typing.Any) -> None:
+    def __init__(self, options: typing.Any, directory: pathlib.Path) -> None:
         super().__init__(options)
-        self.journal = fake.Journal()
-        self.guest = fake.FakeGuest(self.journal)
-        self.driver = fake.FakeDriver(self.journal)
+        self.directory = directory
+        self.fakes = fake.Calls()
+        self.guest = fake.FakeGuest(self.fakes)
+        self.driver = fake.FakeDriver(self.fakes)
         self.closed = False
 
     @property
     def hypervisor(self) -> typing.Any:
         return fake.FakeHypervisor(self.guest)
 
-    @property
-    def operations(self) -> Operations:  # type: ignore[override]
-        registry = typing.cast(typing.Any, fake.FakeRegistry(self.driver))
-        return Operations(self.conf, registry, self.hypervisor)
+    @functools.cached_property
+    def manager(self) -> AttachmentManager:
+        return fake.make_manager(
+            self.conf, self.directory, self.driver, self.guest, observer=self.observer
+        )
 
     def set_up(self) -> None:
-        self.journal.note('set_up')
+        self.fakes.note('set_up')
 
     def close(self) -> None:
         self.closed = True
-        self.journal.note('close')
+        self.fakes.note('close')
 
 
 class Shell:
     """Runs the command and keeps what it said."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
         self.out = self.err = ''
         self.services: list[FakeServices] = []
         self.prepare: typing.Callable[[FakeServices], None] = lambda made: None
 
     def make(self, options: typing.Any) -> FakeServices:
-        self.services.append(FakeServices(options))
+        self.services.append(FakeServices(options, self.directory))
         self.prepare(self.services[-1])
         return self.services[-1]
 
@@ -93,8 +97,8 @@ class Shell:
 
 
 @pytest.fixture
-def shell() -> Shell:
-    return Shell()
+def shell(tmp_path: pathlib.Path) -> Shell:
+    return Shell(tmp_path / 'state')
 
 
 @pytest.fixture
@@ -110,7 +114,7 @@ def has(target: str) -> typing.Callable[[FakeServices], None]:
 
 
 def fails(step: str, error: BaseException) -> typing.Callable[[FakeServices], None]:
-    return lambda made: made.journal.fail.update({step: error})
+    return lambda made: made.fakes.fail.update({step: error})
 
 
 def test_attach(shell: Shell, file: str) -> None:
@@ -175,11 +179,13 @@ def test_detach_says_that_there_was_nothing_in_the_guest(shell: Shell, file: str
 
 
 @pytest.mark.parametrize('arguments', [('detach', 'web1', 'vdb'), ('extend', 'web1', 'vdb', '1G')])
-def test_connection_info_is_needed(shell: Shell, arguments: tuple[str, ...]) -> None:
+def test_connection_info_is_needed_where_nothing_is_recorded(
+    shell: Shell, arguments: tuple[str, ...]
+) -> None:
     shell.prepare = has('vdb')
     assert shell.run(*arguments) == 2
-    assert '--connection-info is missing' in shell.err
-    assert shell.services == []
+    assert '--connection-info is missing; expected that of vdb: guest web1 has it' in shell.err
+    assert shell.services[0].fakes.calls == ['set_up', 'close']
 
 
 def test_extend(shell: Shell, file: str) -> None:
@@ -192,8 +198,8 @@ def test_list(shell: Shell) -> None:
     shell.prepare = has('vdb')
     assert shell.run('list') == 0
     assert shell.out.splitlines() == [
-        'Guest  Target  Volume ID                             Source',
-        f'web1   vdb     {fake.VOLUME_ID}  {fake.PATH}',
+        'Guest  Target  Volume ID                             State       Source',
+        f'web1   vdb     {fake.VOLUME_ID}  unrecorded  {fake.PATH}',
     ]
     (row,) = shell.json('list', 'web1')
     assert row['guest_uuid'] == fake.GUEST_UUID
@@ -521,7 +527,7 @@ def test_connector(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: path
     monkeypatch.setattr(connector_properties, 'get_connector_properties', properties)
     found = shell.json('connector', 'show')
     assert found == {'host': 'here', 'multipath': False, 'initiator': 'iqn.2020-01.test:host'}
-    assert shell.services[0].journal.calls == ['set_up', 'close']
+    assert shell.services[0].fakes.calls == ['set_up', 'close']
 
     earlier = tmp_path / 'connector.json'
     earlier.write_text(json.dumps({**found, 'multipath': True}))
@@ -582,4 +588,4 @@ def test_host_without_libvirt_python(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(exception.ToolMissing, match=r'volumedrivers\[libvirt\]'):
         _ = made.hypervisor
     with pytest.raises(exception.ToolMissing):
-        _ = made.operations
+        _ = made.manager

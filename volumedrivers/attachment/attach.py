@@ -88,8 +88,15 @@ class Attach(Work):
                 options.encrypt_timeout,
                 needed=self.must_be_opened,
             ),
-            Step('attach', self.attach, self.detach, options.guest_attach_timeout),
-            Step('record', self.settle_attached, seconds=options.identify_timeout),
+            Step(
+                'attach',
+                self.attach,
+                self.detach,
+                options.guest_attach_timeout,
+                # The row gets the disk's name first, and the intent with it.
+                intends=False,
+            ),
+            Step('record', self.settle_attached, seconds=options.identify_timeout, records=True),
         )
 
     @property
@@ -221,6 +228,40 @@ class Attach(Work):
         if not self.had_it and guest_disks.find(self.guest, self.volume_id) is not None:
             self.guest.detach_disk(alias=self.alias, target=self.record.target)
 
+    def place(
+        self, names: 'target_names.Names', others: tuple[Record, ...]
+    ) -> tuple[str, int | None]:
+        """Return the target name and the SCSI unit that the disk gets.
+
+        :param others: the guest's other attachments: of two at once, the
+            second sees what the first has taken
+        :raises InvalidDiskInfo: nothing is free, or no disk can be on that bus
+        """
+        request = self.request
+        target = request.target or names.free_target(
+            request.bus,
+            prefix=self.context.options.disk_prefix or None,
+            taken={other.target for other in others if other.target},
+        )
+        unit = request.unit
+        if unit is None and request.bus == 'scsi':
+            taken = (other.disk.get('unit') for other in others)
+            unit = names.free_scsi_unit(taken={unit for unit in taken if unit is not None})
+        return target, unit
+
+    def require_scsi(self, volume: ConnectedVolume) -> None:
+        """Refuse to pass through what is no SCSI unit.
+
+        :raises InvalidDiskInfo
+        """
+        if self.request.type == 'lun' and not _answers_scsi(volume):
+            raise exception.InvalidDiskInfo(
+                key='type',
+                found='lun',
+                expected=f'disk: a volume of type {self.info.driver_volume_type} is no SCSI '
+                'device of this host',
+            )
+
     def settle_attached(self) -> None:
         self.settle(was_attached=True, problem='')
 
@@ -285,29 +326,14 @@ class Attach(Work):
         """Reserve a target name in the journal, and describe the disk."""
         volume = self._connected()
         request = self.request
-        if request.type == 'lun' and not _answers_scsi(volume):
-            raise exception.InvalidDiskInfo(
-                key='type',
-                found='lun',
-                expected=f'disk: a volume of type {self.info.driver_volume_type} is no SCSI '
-                'device of this host',
-            )
+        self.require_scsi(volume)
         opened = self.record.opened
         if opened is not None and opened.path is not None:
             volume = dataclasses.replace(volume, path=opened.path)
         described: list[Disk] = []
 
         def choose(others: tuple[Record, ...]) -> Record:
-            # Of two attaches at once, the second sees what the first has taken.
-            target = request.target or names.free_target(
-                request.bus,
-                prefix=self.context.options.disk_prefix or None,
-                taken={other.target for other in others if other.target},
-            )
-            unit = request.unit
-            if unit is None and request.bus == 'scsi':
-                taken = (other.disk.get('unit') for other in others)
-                unit = names.free_scsi_unit(taken={unit for unit in taken if unit is not None})
+            target, unit = self.place(names, others)
             disk = self.driver.get_disk(
                 self.info,
                 volume,
@@ -323,6 +349,8 @@ class Attach(Work):
             described.append(disk)
             return dataclasses.replace(
                 self.record,
+                step='attach',
+                step_done=False,
                 target=target,
                 disk={**self.record.disk, 'unit': unit},
                 source=guest_disks.source_of(disk),

@@ -77,6 +77,10 @@ class AttachmentContext:
         """Return who uses what on this host."""
         return users.Users(self.journal, self.hypervisor)
 
+    def volume_lock(self, volume_id: str) -> str:
+        """Return the name of the lock that an operation has all the time."""
+        return f'volume {volume_id}'
+
     def lock_volume(
         self, volume_id: str, operation: str, guest: str, *, seconds: float | None = None
     ) -> 'Held':
@@ -86,7 +90,7 @@ class AttachmentContext:
         :raises LockHeld: names who has it
         """
         return self.locks.acquire(
-            (f'volume {volume_id}',),
+            (self.volume_lock(volume_id),),
             what=f'{operation} of volume {volume_id} and guest {guest}',
             seconds=self.options.lock_timeout if seconds is None else seconds,
         )

@@ -75,8 +75,8 @@ class Detach(Work):
                 needed=self.is_encrypted,
             ),
             Step('disconnect', self.disconnect, seconds=options.disconnect_timeout, locks=locks),
-            Step('prove', self.prove, seconds=options.prove_timeout, locks=locks),
-            Step('record', self.forget, seconds=options.identify_timeout),
+            Step('prove', self.prove, None, options.prove_timeout, locks, intends=False),
+            Step('record', self.forget, seconds=options.identify_timeout, records=True),
         )
 
     @property
@@ -136,7 +136,7 @@ class Detach(Work):
         self.still_used_by = self.others()
         # A device is one for all guests; of shares and network sources each
         # guest has a use of its own, which the driver counts.
-        if 'block' in self.still_used_by.values() or not self._is_here():
+        if 'block' in self.still_used_by.values() or not self.is_here():
             return
         self.driver.disconnect_volume(
             self.info, self.record.key, volume=self.volume, force=self.force
@@ -147,7 +147,7 @@ class Detach(Work):
 
         :raises LeftoversFound: not forced, and it did not go
         """
-        if 'block' in self.still_used_by.values() or not self._is_here():
+        if 'block' in self.still_used_by.values() or not self.is_here():
             return
         self.left = self._remains()
         if self.left:
@@ -217,7 +217,7 @@ class Detach(Work):
         except exception.VolumeDriversError:
             return False
 
-    def _is_here(self) -> bool:
+    def is_here(self) -> bool:
         """Tell whether there is something of the volume to be removed.
 
         :raises IdentityMismatch: something else is there now

@@ -26,7 +26,8 @@ from oslo_config import cfg
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
-from volumedrivers.attachment import host_side
+from volumedrivers.attachment import inventory
+from volumedrivers.attachment import lookup
 from volumedrivers.attachment import recover
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.attach import Attach
@@ -40,6 +41,7 @@ from volumedrivers.attachment.detach import Detach
 from volumedrivers.attachment.encryption import Encryptor
 from volumedrivers.attachment.journal import Journal
 from volumedrivers.attachment.keys import Keys
+from volumedrivers.attachment.plan import Planner
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import AttachedVolume
@@ -81,6 +83,11 @@ class AttachmentManager:
 
     def __init__(self, context: AttachmentContext) -> None:
         self.context = context
+
+    @property
+    def plan(self) -> Planner:
+        """What attach, detach and extend would do, without doing it (dry run)."""
+        return Planner(self.context)
 
     def attach(
         self,
@@ -157,12 +164,12 @@ class AttachmentManager:
         :raises VolumeDriversError: of the driver, or of libvirt; call again
         """
         domain = guest_disks.look_up(self.context.hypervisor, guest)
-        volume_id = self._volume_id(domain, volume, connection_info)
+        volume_id = lookup.volume_id(self.context, domain, volume, connection_info)
         with self.context.lock_volume(volume_id, 'detach', domain.name) as held:
             # An operation that was interrupted needs no recovery: all of the
             # volume is about to go.
             before = self.context.journal.get(make_key(domain.uuid, volume_id))
-            info = self._info(before, connection_info, domain, volume or volume_id)
+            info = lookup.connection_info(before, connection_info, domain, volume or volume_id)
             job = Detach(
                 self.context,
                 domain,
@@ -192,10 +199,10 @@ class AttachmentManager:
         :raises ExtendVolumeFailed, ExtendVolumeNotSupported, ResizeRefused
         """
         domain = self.context.hypervisor.guest(guest)
-        volume_id = self._volume_id(domain, volume, connection_info)
+        volume_id = lookup.volume_id(self.context, domain, volume, connection_info)
         with self.context.lock_volume(volume_id, 'extend', domain.name) as held:
             before = self._settled(domain, volume_id, held)
-            info = self._info(before, connection_info, domain, volume or volume_id)
+            info = lookup.connection_info(before, connection_info, domain, volume or volume_id)
             job = Extend(self.context, domain, info, before, held, size=size)
             job.find(volume)
             return job.result(steps.run(job, job.steps()))
@@ -214,10 +221,10 @@ class AttachmentManager:
         :raises DiskNotFound, NotRecorded
         """
         domain = self.context.hypervisor.guest(guest)
-        volume_id = self._volume_id(domain, volume, connection_info)
+        volume_id = lookup.volume_id(self.context, domain, volume, connection_info)
         with self.context.lock_volume(volume_id, 'qos', domain.name) as held:
             before = self._settled(domain, volume_id, held)
-            info = self._info(before, connection_info, domain, volume or volume_id)
+            info = lookup.connection_info(before, connection_info, domain, volume or volume_id)
             job = SetQos(self.context, domain, info, before, held, iotune=limits)
             job.find(volume)
             return job.result(steps.run(job, job.steps()))
@@ -233,10 +240,10 @@ class AttachmentManager:
         :raises NotRecorded, DiskNotFound
         """
         domain = self.context.hypervisor.guest(guest)
-        volume_id = self._volume_id(domain, volume, connection_info)
+        volume_id = lookup.volume_id(self.context, domain, volume, connection_info)
         with self.context.lock_volume(volume_id, 'reconnect', domain.name) as held:
             before = self._recorded(domain, volume_id, held)
-            info = self._info_to_connect(before, connection_info)
+            info = lookup.connection_info_to_connect(before, connection_info)
             job = Reconnect(self.context, domain, info, before, held)
             job.find()
             return job.result(steps.run(job, job.steps()))
@@ -251,10 +258,10 @@ class AttachmentManager:
         :raises NotRecorded
         """
         domain = self.context.hypervisor.guest(guest)
-        volume_id = self._volume_id(domain, volume, connection_info)
+        volume_id = lookup.volume_id(self.context, domain, volume, connection_info)
         with self.context.lock_volume(volume_id, 'repair', domain.name) as held:
             before = self._recorded(domain, volume_id, held)
-            info = self._info_to_connect(before, connection_info)
+            info = lookup.connection_info_to_connect(before, connection_info)
             job = Repair(self.context, domain, info, before, held)
             return job.result(steps.run(job, job.steps()))
 
@@ -268,7 +275,7 @@ class AttachmentManager:
         :raises NotRecorded
         """
         domain = guest_disks.look_up(self.context.hypervisor, guest)
-        volume_id = self._volume_id(domain, volume, None)
+        volume_id = lookup.volume_id(self.context, domain, volume, None)
         with self.context.lock_volume(volume_id, 'forget', domain.name):
             record = self.context.journal.get(make_key(domain.uuid, volume_id))
             if record is None:
@@ -297,50 +304,22 @@ class AttachmentManager:
     ) -> tuple[AttachedVolume, ...]:
         """Return the volumes of a guest, or of all guests.
 
+        Those that are recorded and in no guest, too.  A journal that cannot
+        be read is a warning in the log, and the state of all is unknown.
+
         :param all_disks: also the disks that have no volume id
         """
-        hypervisor = self.context.hypervisor
-        domains = hypervisor.guests() if guest is None else (hypervisor.guest(guest),)
-        found = (
-            guest_disks.describe(domain, disk) for domain in domains for disk in domain.disks()
-        )
-        return tuple(volume for volume in found if all_disks or volume.volume_id is not None)
+        return inventory.volumes(self.context, guest, all_disks=all_disks)
 
     def show(self, guest: str, volume: str) -> AttachedVolume:
         """Return one volume of a guest and what is behind it on this host.
 
+        :param guest: name or UUID; by its UUID also a guest that is gone
         :param volume: volume id or target name
         :raises DiskNotFound
         """
-        domain = self.context.hypervisor.guest(guest)
-        disk = guest_disks.find(domain, volume)
-        if disk is None:
-            raise exception.DiskNotFound(guest=domain.name, disk=volume)
-        found = guest_disks.describe(domain, disk)
-        return dataclasses.replace(
-            found,
-            host=host_side.look(
-                found.source_type, found.source, self.context.registry.context.devices
-            ),
-        )
-
-    def _volume_id(
-        self, domain: 'Guest', volume: str | None, connection_info: ConnectionInfo | None
-    ) -> str:
-        """Return the id of the volume that is meant by an id, a target or its info."""
-        if connection_info is not None:
-            return volume_id_of(connection_info)
-        if volume is None:
-            raise exception.InvalidOption(
-                option='volume', found='missing', expected='a volume id or target name'
-            )
-        disk = guest_disks.find(domain, volume)
-        if disk is not None:
-            return guest_disks.volume_id_of(disk) or volume
-        for record in self.context.journal.find(domain_uuid=domain.uuid):
-            if volume in (record.volume_id, record.target):
-                return record.volume_id
-        return volume
+        domain = guest_disks.look_up(self.context.hypervisor, guest)
+        return inventory.volume(self.context, domain, volume)
 
     def _settled(self, domain: 'Guest', volume_id: str, held: 'Held') -> Record | None:
         """Return the row, after what was interrupted is finished or undone."""
@@ -355,35 +334,6 @@ class AttachmentManager:
         if record is None:
             raise exception.NotRecorded(volume=volume_id, guest=domain.name)
         return record
-
-    def _info(
-        self,
-        record: Record | None,
-        given: ConnectionInfo | None,
-        domain: 'Guest',
-        volume: str,
-    ) -> ConnectionInfo:
-        """Return how the volume was connected: what was recorded counts.
-
-        A caller's may be that of another host, after a migration.
-        """
-        if record is None:
-            if given is None:
-                raise exception.NotRecorded(volume=volume, guest=domain.name)
-            return given
-        if given is not None and given.to_dict() == dict(record.connection_info):
-            return given
-        return ConnectionInfo.parse(record.connection_info)
-
-    def _info_to_connect(self, record: Record, given: ConnectionInfo | None) -> ConnectionInfo:
-        info = given or ConnectionInfo.parse(record.connection_info)
-        if given is None and info.secrets():
-            raise exception.InvalidOption(
-                option='connection_info',
-                found='missing',
-                expected=f'that of volume {record.volume_id}, whose credentials are not recorded',
-            )
-        return info
 
     def _require_unused(self, domain: 'Guest', record: Record) -> None:
         """:raises StillInUse"""

@@ -200,9 +200,45 @@ class HostSide:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recorded:
+    """What the journal says of an attachment.
+
+    :ivar operation: what is being done with it or was interrupted; None:
+        nothing, it is attached
+    :ivar step: that was begun
+    :ivar problem: why the operation stopped, or what is wrong
+    :ivar encryption: provider, and who decrypts
+    :ivar this_boot: False: the host was started since it was connected
+    :ivar began, changed: ISO 8601, with the offset of this host's clock
+    :ivar process: id of the one that wrote it
+    """
+
+    operation: str | None
+    step: str | None
+    problem: str | None
+    attachment_id: str | None
+    driver_volume_type: str
+    identity: str | None
+    multipath_id: str | None
+    paths_asked: int | None
+    paths_found: int | None
+    paths_failed: tuple[FailedPath, ...]
+    connect_seconds: float | None
+    encryption: str | None
+    this_boot: bool
+    began: str
+    changed: str
+    process: int
+
+
+@dataclasses.dataclass(frozen=True)
 class AttachedVolume(Result):
     """One disk of a guest; ``volume_id`` is None when it is no Cinder volume.
 
+    What is only recorded has no disk, and what it would be.
+
+    :ivar state: attached, unrecorded, or what is unfinished; for people
+    :ivar record: the journal's; None: it has none
     :ivar host: what is behind it on this host, where that was asked for
     """
 
@@ -218,4 +254,6 @@ class AttachedVolume(Result):
     hosts: tuple[str, ...] = ()
     read_only: bool = False
     alias: str | None = None
+    state: str | None = None
+    record: Recorded | None = None
     host: HostSide | None = None

@@ -13,22 +13,29 @@
 """volumedrivers attach."""
 
 import argparse
-from collections.abc import Mapping
 import logging
 import typing
 
 from volumedrivers import exception
 from volumedrivers.cmd import base
+from volumedrivers.cmd import dry_run
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.plan import Plan
+    from volumedrivers.attachment.results import AttachResult
+    from volumedrivers.attachment.volume_encryption import VolumeEncryption
+    from volumedrivers.connection_info import ConnectionInfo
 
 LOG = logging.getLogger(__name__)
 
 
-class Attach(base.ShowOne):
+class Attach(dry_run.Operation):
     """Bring a volume to this host and into a guest."""
 
     EPILOG = (
         'If it fails, the volume is taken off the host again. A volume with fewer paths '
-        'than asked for is attached with a warning.'
+        'than asked for is attached with a warning; "volumedrivers repair" adds them when '
+        'they are back.'
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -39,29 +46,35 @@ class Attach(base.ShowOne):
         base.add_disk(parser)
         parser.add_argument('--target', help='target name, such as vdb (default: the first free)')
         parser.add_argument(
+            '--attachment-id', metavar='ID', help="Cinder's, for the record; any text will do"
+        )
+        parser.add_argument(
+            '--encryption',
+            metavar='FILE',
+            help='JSON file with what Cinder says of an encrypted volume '
+            '(GET /volumes/ID/encryption); it names the key and does not hold it',
+        )
+        parser.add_argument(
+            '--allow-format',
+            action='store_true',
+            help='let an encrypted volume that is blank be formatted; nothing else ever is',
+        )
+        parser.add_argument(
             '--fail-degraded',
             action='store_true',
             help='exit with 7 if paths are missing; the volume stays attached',
         )
         return parser
 
-    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+    def do(self, args: argparse.Namespace) -> 'AttachResult':
         """Attach."""
-        info = self.connection_info(args.connection_info)
-        from volumedrivers.attachment.results import DiskRequest  # noqa: PLC0415
-
-        services = self.program.services
-        services.set_up()
-        result = services.operations.attach(
-            info,
+        result = self.program.services.manager.attach(
+            self._info,
             args.guest,
-            DiskRequest(
-                bus=args.bus,
-                target=args.target,
-                type=args.type,
-                unit=args.unit,
-                boot_index=args.boot_index,
-            ),
+            _request(args),
+            attachment_id=args.attachment_id,
+            encryption=self._encryption,
+            allow_format=args.allow_format,
         )
         if result.degraded:
             LOG.warning(
@@ -72,4 +85,43 @@ class Attach(base.ShowOne):
             )
             if args.fail_degraded:
                 self.exit_code = exception.Degraded.exit_code
-        return result.to_dict()
+        return result
+
+    def plan(self, args: argparse.Namespace) -> 'Plan':
+        """Say what attaching would do."""
+        return self.program.services.manager.plan.attach(
+            self._info,
+            args.guest,
+            _request(args),
+            encryption=self._encryption,
+            allow_format=args.allow_format,
+        )
+
+    def read(self, args: argparse.Namespace) -> None:
+        """Read the files, before anything is set up."""
+        if args.connection_info == args.encryption == '-':
+            raise exception.InvalidOption(
+                option='--encryption',
+                found='standard input, as --connection-info is',
+                expected='a file for one of them',
+            )
+        self._info: ConnectionInfo = self.connection_info(args.connection_info)
+        self._encryption: VolumeEncryption | None = None
+        if args.encryption is not None:
+            from volumedrivers.attachment import volume_encryption  # noqa: PLC0415
+
+            self._encryption = volume_encryption.VolumeEncryption.parse(
+                base.read_json('--encryption', args.encryption), volume_id=self._info.volume_id
+            )
+
+
+def _request(args: argparse.Namespace) -> typing.Any:
+    from volumedrivers.attachment.results import DiskRequest  # noqa: PLC0415
+
+    return DiskRequest(
+        bus=args.bus,
+        target=args.target,
+        type=args.type,
+        unit=args.unit,
+        boot_index=args.boot_index,
+    )

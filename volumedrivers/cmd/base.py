@@ -43,6 +43,10 @@ if typing.TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 _SIZE = re.compile(r'([0-9]+)(?:([KMGTP])(?:iB)?)?', re.ASCII)
+#: of --connection-info
+WHEN_UNRECORDED = 'needed for a volume that was attached otherwise ("volumedrivers list")'
+TO_CONNECT = 'needed for a volume whose storage asks for credentials, which are not recorded'
+
 _POWERS = {None: 0, 'K': 1, 'M': 2, 'G': 3, 'T': 4, 'P': 5}
 
 
@@ -52,6 +56,17 @@ class NoSuchDisk(exception.BadInput):
     template = 'guest {guest} has no disk {disk}; "volumedrivers list {guest}" shows its volumes'
     guest: str
     disk: str
+
+
+class NotKnown(exception.BadInput):
+    """The VOLUME of a command is not in the journal, and has to be."""
+
+    template = (
+        'no attachment of volume {volume} to guest {guest} is recorded on this host; '
+        '"volumedrivers list" shows what is'
+    )
+    guest: str
+    volume: str
 
 
 class Base(command.Command):
@@ -75,21 +90,14 @@ class Base(command.Command):
         """Return the class' own; cliff's would read the metadata of every package."""
         return self.EPILOG
 
-    def connection_info(self, name: str | None, *, why: str = '') -> 'ConnectionInfo':
+    def connection_info(self, name: str) -> 'ConnectionInfo':
         """Read --connection-info; its secrets are hidden from now on.
 
-        :param why: said when it was not given
         :raises InvalidOption: no such file, or not JSON
         :raises InvalidConnectionInfo
         """
         from volumedrivers.connection_info import ConnectionInfo  # noqa: PLC0415
 
-        if name is None:
-            raise exception.InvalidOption(
-                option='--connection-info',
-                found='missing',
-                expected=f'the file that "attach" was given, {why}' if why else 'a file, or -',
-            )
         info = ConnectionInfo.parse(read_json('--connection-info', name))
         secrets = info.secrets()
         self.program.mask.add(secrets)
@@ -97,17 +105,23 @@ class Base(command.Command):
             _warn_if_others_can_read(name)
         return info
 
+    def given_connection_info(self, name: str | None) -> 'ConnectionInfo | None':
+        """Read --connection-info, if it was given."""
+        return None if name is None else self.connection_info(name)
+
 
 @contextlib.contextmanager
 def wanted_disk() -> Iterator[None]:
     """Let a disk that is not there be a wrong request; only to detach it is it success.
 
-    :raises NoSuchDisk
+    :raises NoSuchDisk, NotKnown
     """
     try:
         yield
     except exception.DiskNotFound as error:
         raise NoSuchDisk(guest=error.guest, disk=error.disk) from error
+    except exception.NotRecorded as error:
+        raise NotKnown(guest=error.guest, volume=error.volume) from error
 
 
 class _Result(Base):
@@ -127,7 +141,15 @@ class _Result(Base):
         return manager
 
     def run(self, parsed_args: argparse.Namespace) -> int:
-        return int(super().run(parsed_args) or self.exit_code)
+        try:
+            return int(super().run(parsed_args) or self.exit_code)
+        except exception.InvalidOption as error:
+            if error.option != 'connection_info':
+                raise
+            # As it is called here.
+            raise exception.InvalidOption(
+                option='--connection-info', found=error.found, expected=error.expected
+            ) from error.__cause__
 
 
 class ShowOne(_Result, show.ShowOne):
@@ -195,14 +217,19 @@ def add_volume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('volume', metavar='VOLUME', help='volume id, or target name such as vdb')
 
 
-def add_connection_info(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Take --connection-info."""
+def add_connection_info(
+    parser: argparse.ArgumentParser, *, required: bool = False, why: str = ''
+) -> None:
+    """Take --connection-info.
+
+    :param why: when it is needed, where it need not be given
+    """
     parser.add_argument(
         '--connection-info',
         metavar='FILE',
         required=required,
         help="JSON file with the volume's connection_info as Cinder gives it; "
-        '"-" is standard input',
+        '"-" is standard input' + (f'; {why}' if why else ''),
     )
 
 

@@ -13,16 +13,20 @@
 """volumedrivers detach."""
 
 import argparse
-from collections.abc import Mapping
 import logging
 import typing
 
 from volumedrivers.cmd import base
+from volumedrivers.cmd import dry_run
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.plan import Plan
+    from volumedrivers.attachment.results import DetachResult
 
 LOG = logging.getLogger(__name__)
 
 
-class Detach(base.ShowOne):
+class Detach(dry_run.Operation):
     """Take a volume out of a guest and off this host."""
 
     EPILOG = (
@@ -36,7 +40,7 @@ class Detach(base.ShowOne):
         parser = super().get_parser(prog_name)
         base.add_guest(parser)
         base.add_volume(parser)
-        base.add_connection_info(parser, required=False)
+        base.add_connection_info(parser, why=base.WHEN_UNRECORDED)
         parser.add_argument(
             '--force',
             action='store_true',
@@ -56,15 +60,16 @@ class Detach(base.ShowOne):
         )
         return parser
 
-    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+    def read(self, args: argparse.Namespace) -> None:
+        """Read the file."""
+        self._info = self.given_connection_info(args.connection_info)
+
+    def do(self, args: argparse.Namespace) -> 'DetachResult':
         """Detach."""
-        info = self.connection_info(args.connection_info, why='to take the volume off this host')
-        services = self.program.services
-        services.set_up()
-        result = services.operations.detach(
-            info,
+        result = self.program.services.manager.detach(
             args.guest,
             args.volume,
+            connection_info=self._info,
             force=args.force,
             attempts=args.attempts,
             timeout=args.timeout,
@@ -75,7 +80,24 @@ class Detach(base.ShowOne):
                 result.guest,
                 result.volume_id,
             )
-        return result.to_dict()
+        if result.leftovers:
+            LOG.warning(
+                'of volume %s is still here: %s; "volumedrivers recover" tries again',
+                result.volume_id,
+                ', '.join(result.leftovers),
+            )
+        return result
+
+    def plan(self, args: argparse.Namespace) -> 'Plan':
+        """Say what detaching would do."""
+        return self.program.services.manager.plan.detach(
+            args.guest,
+            args.volume,
+            connection_info=self._info,
+            force=args.force,
+            attempts=args.attempts,
+            timeout=args.timeout,
+        )
 
 
 def _positive(value: str) -> int:

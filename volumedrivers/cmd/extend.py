@@ -13,13 +13,17 @@
 """volumedrivers extend."""
 
 import argparse
-from collections.abc import Mapping
 import typing
 
 from volumedrivers.cmd import base
+from volumedrivers.cmd import dry_run
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.plan import Plan
+    from volumedrivers.attachment.results import ExtendResult
 
 
-class Extend(base.ShowOne):
+class Extend(dry_run.Operation):
     """Let a guest see that its volume has grown."""
 
     EPILOG = 'Extend the volume in Cinder, or on the storage, first.'
@@ -35,14 +39,23 @@ class Extend(base.ShowOne):
             type=base.size,
             help='size the volume has now: bytes, or such as 10G',
         )
-        base.add_connection_info(parser, required=False)
+        base.add_connection_info(parser, why=base.WHEN_UNRECORDED)
         return parser
 
-    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+    def read(self, args: argparse.Namespace) -> None:
+        """Read the file."""
+        self._info = self.given_connection_info(args.connection_info)
+
+    def do(self, args: argparse.Namespace) -> 'ExtendResult':
         """Extend."""
-        info = self.connection_info(args.connection_info, why='to let this host look again')
-        services = self.program.services
-        services.set_up()
         with base.wanted_disk():
-            result = services.operations.extend(info, args.guest, args.volume, args.size)
-        return result.to_dict()
+            return self.program.services.manager.extend(
+                args.guest, args.volume, args.size, connection_info=self._info
+            )
+
+    def plan(self, args: argparse.Namespace) -> 'Plan':
+        """Say what extending would do."""
+        with base.wanted_disk():
+            return self.program.services.manager.plan.extend(
+                args.guest, args.volume, args.size, connection_info=self._info
+            )

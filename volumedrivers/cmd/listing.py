@@ -28,6 +28,7 @@ class List(base.Lister):
         'guest',
         'target',
         'volume_id',
+        'state',
         'bus',
         'source_type',
         'source',
@@ -37,8 +38,16 @@ class List(base.Lister):
         'device',
         'alias',
         'guest_uuid',
+        'attachment_id',
+        'operation',
+        'step',
+        'problem',
     )
-    TEXT_COLUMNS = ('guest', 'target', 'volume_id', 'source')
+    TEXT_COLUMNS = ('guest', 'target', 'volume_id', 'state', 'source')
+    EPILOG = (
+        'State is "attached" when all is well and "unrecorded" when somebody else attached '
+        'the volume; what is unfinished is for "volumedrivers recover".'
+    )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Take a guest, or none for all."""
@@ -51,10 +60,8 @@ class List(base.Lister):
 
     def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Return a row for each volume."""
-        return [
-            volume.to_dict()
-            for volume in self.program.services.operations.list(args.guest, all_disks=args.all)
-        ]
+        found = self.program.services.manager.list(args.guest, all_disks=args.all)
+        return [_row(volume.to_dict()) for volume in found]
 
 
 class Show(base.ShowOne):
@@ -73,8 +80,13 @@ class Show(base.ShowOne):
     def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Return the volume."""
         volume = self._ask(args)
-        host_side = volume.pop('host') or {}
-        return {**volume, **{f'host_{name}': value for name, value in host_side.items()}}
+        return {
+            name: value for name, value in volume.items() if name not in ('host', 'record')
+        } | {
+            f'{part}_{name}': value
+            for part in ('host', 'record')
+            for name, value in (volume[part] or {}).items()
+        }
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Draw a tree, or print as any other result."""
@@ -93,4 +105,10 @@ class Show(base.ShowOne):
 
     def _ask(self, args: argparse.Namespace) -> dict[str, typing.Any]:
         with base.wanted_disk():
-            return self.program.services.operations.show(args.guest, args.volume).to_dict()
+            return self.program.services.manager.show(args.guest, args.volume).to_dict()
+
+
+def _row(volume: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    record = volume['record'] or {}
+    names = ('attachment_id', 'operation', 'step', 'problem')
+    return volume | {name: record.get(name) for name in names}

@@ -28,6 +28,7 @@ from cliff import app
 from volumedrivers import exception
 from volumedrivers.cmd import commands
 from volumedrivers.cmd import errors
+from volumedrivers.cmd import progress
 from volumedrivers.cmd import secrecy
 from volumedrivers.cmd import services
 from volumedrivers.cmd import text
@@ -43,7 +44,8 @@ examples:
   volumedrivers host check
   volumedrivers attach web1 --connection-info volume.json
   volumedrivers show web1 vdb --tree
-  volumedrivers detach web1 vdb --connection-info volume.json"""
+  volumedrivers detach web1 vdb
+  volumedrivers audit"""
 
 
 class UnknownCommand(exception.BadInput):
@@ -79,13 +81,15 @@ class VolumeDriversApp(app.App):
         self.mask = secrecy.Mask()
         self._make_services = make_services
         self._services: services.Services | None = None
-        self._handler: logging.Handler | None = None
+        self._handler: progress.StepHandler | None = None
 
     @property
     def services(self) -> services.Services:
         """What the commands work with; made when first used."""
         if self._services is None:
             self._services = self._make_services(self.options)
+            if self._handler is not None:
+                self._services.observer = self._handler.observe
         return self._services
 
     def build_option_parser(
@@ -135,7 +139,7 @@ class VolumeDriversApp(app.App):
             dest='verbose_level',
             action='count',
             default=1,
-            help='say what is being done',
+            help='say what is being done, step by step',
         )
         volume.add_argument(
             '-q',
@@ -155,7 +159,7 @@ class VolumeDriversApp(app.App):
     def configure_logging(self) -> None:
         """Log to standard error; os-brick and other libraries only with --debug."""
         debug = self.options.debug
-        self._handler = logging.StreamHandler(self.stderr)
+        self._handler = progress.StepHandler(self.stderr)
         self._handler.setFormatter(
             secrecy.MaskingFormatter(
                 self.mask,

@@ -21,13 +21,19 @@ from volumedrivers import exception
 if typing.TYPE_CHECKING:
     from oslo_config import cfg
 
-    from volumedrivers.attachment.operations import Operations
+    from volumedrivers.attachment.context import Observer
+    from volumedrivers.attachment.manager import AttachmentManager
     from volumedrivers.libvirt.hypervisor import Hypervisor
     from volumedrivers.libvirt.registry import Registry
 
 
 class Services:
-    """Configuration, drivers and libvirt of one run of the command line."""
+    """Configuration, drivers and libvirt of one run of the command line.
+
+    :ivar observer: is told of each step of an operation
+    """
+
+    observer: 'Observer | None' = None
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -97,14 +103,14 @@ class Services:
         return Registry(context.make_context(self.conf))
 
     @functools.cached_property
-    def operations(self) -> 'Operations':
-        """Attach, detach and the rest; what changes something needs set_up as well."""
-        from volumedrivers.attachment.operations import Operations  # noqa: PLC0415
-        from volumedrivers.libvirt import context  # noqa: PLC0415
-        from volumedrivers.libvirt.registry import Registry  # noqa: PLC0415
+    def manager(self) -> 'AttachmentManager':
+        """Attach, detach and the rest; what changes something needs set_up as well.
 
-        registry = Registry(context.make_context(self.conf, secrets=self.hypervisor.secrets))
-        return Operations(self.conf, registry, self.hypervisor)
+        Journal and locks are opened when they are first used.
+        """
+        from volumedrivers.attachment.manager import make_manager  # noqa: PLC0415
+
+        return make_manager(self.conf, self.hypervisor, observer=self.observer)
 
     def set_up(self) -> None:
         """Prepare this process for os-brick and privilege, once."""
