@@ -114,7 +114,7 @@ class Extend(Change):
                 locks=self.driver.lock_names(self.info),
             ),
             Step('resize', self.resize, seconds=options.guest_attach_timeout),
-            Step('record', self.done, seconds=options.identify_timeout),
+            Step('record', self.done, seconds=options.identify_timeout, records=True),
         )
 
     def extend(self) -> None:
@@ -179,7 +179,7 @@ class SetQos(Change):
         options = self.context.options
         return (
             Step('limit', self.limit, self.unlimit, options.guest_attach_timeout),
-            Step('record', self.done, seconds=options.identify_timeout),
+            Step('record', self.done, seconds=options.identify_timeout, records=True),
         )
 
     def limit(self) -> None:

@@ -43,6 +43,10 @@ class Step(typing.NamedTuple):
     :ivar seconds: how long it may take
     :ivar locks: names of what it must have for itself meanwhile
     :ivar needed: False where the volume has nothing for it to do
+    :ivar intends: False where the step writes the row itself before it
+        changes anything, or changes nothing that the row does not name already
+    :ivar records: True for one that only writes the row: it is called as it is,
+        as the journal has a deadline of its own
     """
 
     name: str
@@ -51,6 +55,8 @@ class Step(typing.NamedTuple):
     seconds: float = 60.0
     locks: tuple[str, ...] = ()
     needed: bool = True
+    intends: bool = True
+    records: bool = False
 
 
 class _LeftBehind(Exception):
@@ -79,7 +85,8 @@ def run(work: 'Work', steps: Sequence[Step]) -> dict[str, float]:
             continue
         started = time.monotonic()
         try:
-            work.note(step=step.name, step_done=False)
+            if step.intends and not step.records:
+                work.note(step=step.name, step_done=False)
             _do(work, step.name, step, step.do)
         except _LeftBehind as late:
             error = typing.cast(BaseException, late.__cause__)
@@ -106,6 +113,9 @@ def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> No
                 )
             )
         _tell(work, name, 'before')
+        if step.records:
+            _write(work, name, function)
+            return
         call = Call(function, what=f'step {name} of {work.what}')
         try:
             # Not interruptible: what was begun has to be known to be undone.
@@ -120,6 +130,15 @@ def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> No
                 work.held.release_after(call.ended)
             raise _LeftBehind from error
         _tell(work, name, 'after')
+
+
+def _write(work: 'Work', name: str, function: Callable[[], None]) -> None:
+    try:
+        function()
+    except BaseException:
+        _tell(work, name, 'failed')
+        raise
+    _tell(work, name, 'after')
 
 
 def _undo(work: 'Work', steps: Sequence[Step], error: BaseException) -> bool:
