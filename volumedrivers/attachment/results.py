@@ -171,6 +171,28 @@ class Outcome(Result):
 
 
 @dataclasses.dataclass(frozen=True)
+class Finding(Result):
+    """Something that journal, guests and host do not agree on.
+
+    :ivar kind: which check found it, such as degraded or stray-secret
+    :ivar severity: problem, or note: of what may belong to somebody else, or
+        puts nothing at risk
+    :ivar guest, guest_uuid, volume_id: '' where none is known
+    :ivar what: the device, path, mount, secret or row
+    :ivar what_to_do: one sentence, with the command to type
+    """
+
+    kind: str
+    severity: typing.Literal['problem', 'note']
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    what: str
+    detail: str
+    what_to_do: str
+
+
+@dataclasses.dataclass(frozen=True)
 class HostPath:
     """One kernel device that leads to a volume, and the portal behind it."""
 

@@ -24,6 +24,7 @@ import time
 import typing
 
 from volumedrivers import exception
+from volumedrivers.host import block_inventory
 from volumedrivers.host import device_identity
 from volumedrivers.host.sysfs import listdir
 from volumedrivers.host.sysfs import read
@@ -199,6 +200,13 @@ class BlockDevices:
             ):
                 return os.path.join(self._dev, name)
         return None
+
+    def inventory(self) -> block_inventory.Inventory:
+        """Return all block devices of this host, read in one go.
+
+        :raises OSError: sysfs cannot be read
+        """
+        return block_inventory.take(os.path.dirname(self._block), self._dev)
 
     def leftovers(self, identity: tuple[str, str]) -> tuple[str, ...]:
         """Return the devices on this host that still have this identity."""
