@@ -35,6 +35,11 @@ from volumedrivers.attachment.record import Opened
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import FailedPath
+from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.connected_volume import NetworkHost
+from volumedrivers.libvirt.connected_volume import NetworkSource
+from volumedrivers.libvirt.connected_volume import PathReport
 
 LOG = logging.getLogger(__name__)
 
@@ -69,6 +74,8 @@ _PUT = (
     f'ON CONFLICT (key) DO UPDATE SET '
     f'{", ".join(f"{column} = excluded.{column}" for column in _COLUMNS[1:])}'
 )
+# What a volume consists of; os-brick's own objects are none of these.
+_DATA = (ConnectedVolume, Identity, NetworkSource, NetworkHost, PathReport, FailedPath)
 _Row = tuple[typing.Any, ...]
 
 
@@ -239,7 +246,7 @@ def _row(record: Record) -> dict[str, object]:
         'began': record.began,
         'changed': record.changed,
         'connection_info': _json(record.connection_info),
-        'volume': None if volume is None else _json(_volume(volume)),
+        'volume': None if volume is None else _json(_plain(volume)),
         'disk': _json(record.disk),
         'encryption': None if record.encryption is None else _json(record.encryption),
         'opened': None if record.opened is None else _json(dataclasses.asdict(record.opened)),
@@ -271,13 +278,6 @@ def _json(value: object) -> str:
     return json.dumps(connection_tree.shown(value), separators=(',', ':'), allow_nan=False)
 
 
-def _volume(volume: ConnectedVolume) -> dict[str, object]:
-    found = _plain(volume.device_info)
-    return dataclasses.replace(
-        volume, device_info=found if isinstance(found, dict) else {}
-    ).to_dict()
-
-
 class _Dropped:
     """Stands for what JSON cannot hold."""
 
@@ -293,6 +293,9 @@ def _plain(value: object) -> object:
         return str.__str__(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else _DROPPED
+    if isinstance(value, _DATA):
+        # As dataclasses.asdict does it, which copies what it cannot name.
+        value = vars(value)
     if isinstance(value, Mapping):
         items = {key: _plain(item) for key, item in value.items() if isinstance(key, str)}
         return {key: item for key, item in items.items() if item is not _DROPPED}
