@@ -38,10 +38,12 @@ class Look(typing.NamedTuple):
     :ivar known: False: it may be read by QEMU, but not from here; then QEMU
         is who refuses a volume without a header
     :ivar header: None although it is known: there is none
+    :ivar why: it is not known
     """
 
     known: bool
     header: luks.Header | None = None
+    why: str = ''
 
     @property
     def usable(self) -> bool:
@@ -66,7 +68,7 @@ def look(
     if volume.source is not None:
         return _of_network(hypervisor, info, volume, min(seconds, _NETWORK_SECONDS))
     if volume.path is None or volume.format not in ('raw', 'qcow2'):
-        return Look(known=False)
+        return Look(known=False, why=f'no header is read from {volume.format}')
     try:
         header = luks.read(
             volume.path,
@@ -79,7 +81,7 @@ def look(
         if volume.source_type != 'file' or not isinstance(error.__cause__, PermissionError):
             raise
         LOG.warning('%s; QEMU may be allowed to', error)
-        return Look(known=False)
+        return Look(known=False, why=error.reason)
     return Look(known=True, header=header)
 
 
@@ -91,7 +93,7 @@ def _of_network(
         header = network_header.read(hypervisor, info, volume.source, seconds=seconds)
     except (network_header.Unreadable, exception.ToolMissing) as error:
         LOG.warning('The header of volume %s is not known here: %s', volume.volume_id, error)
-        return Look(known=False)
+        return Look(known=False, why=str(error))
     return Look(known=True, header=header)
 
 

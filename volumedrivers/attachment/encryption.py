@@ -176,13 +176,16 @@ class Encryptor:
         size: int,
         *,
         encryption: VolumeEncryption | None = None,
+        running: bool = True,
     ) -> int:
         """Let an open volume be as big as it has become.
 
         :param size: bytes of the volume, header included
         :param encryption: names the key, which LUKS2 on this host asks for
+        :param running: whether the guest's QEMU is to be told of the new size
         :returns: bytes that the guest may have
-        :raises ExtendVolumeFailed: nobody knows how long the header is
+        :raises ExtendVolumeFailed: nobody knows how long the header is, or
+            QEMU cannot be told
         :raises KeyUnavailable, EncryptionFailed
         """
         if opened.by == 'storage':
@@ -193,16 +196,26 @@ class Encryptor:
             if opened.provider == 'luks2':
                 passphrase = _Key(self._keys, volume_id, encryption).passphrase()
             return self._crypt.resize(volume_id, passphrase)
+        if opened.engine == 'librbd' and running:
+            # librbd 16.2.15 makes the whole image as long as QEMU says the data
+            # is, which cuts off its end; later ones add the header.
+            raise exception.ExtendVolumeFailed(
+                volume_id=volume_id,
+                reason='librbd decrypts it, and not every release grows such an image without '
+                'cutting off its end; start the guest again, which then has the new size',
+            )
         if volume is not None and volume.format != 'raw':
             # The size of the image is that of what is in it.
             return size
         header_size = opened.header_size
+        why = f'{size} bytes are less than it'
         if not header_size and volume is not None:
-            header_size = self._look(info, volume).payload_offset
+            found = self._look(info, volume)
+            header_size, why = found.payload_offset, found.why
         if not 0 < header_size < size:
             raise exception.ExtendVolumeFailed(
                 volume_id=volume_id,
-                reason='how much of it its LUKS header takes is not known; the log says why',
+                reason=f'how long its LUKS header is is not known: {why}',
             )
         return size - header_size
 

@@ -30,6 +30,8 @@ _INSTEAD = {
     'iscsi': 'set iscsi_client=kernel on this host',
 }
 
+_TOO_LATE = '-encryption-secret'
+
 
 class Way(typing.NamedTuple):
     """Who decrypts.
@@ -75,6 +77,25 @@ def choose(hypervisor: 'Hypervisor', volume: ConnectedVolume, provider: str) -> 
         f'{why}; '
         + (f'{instead}, where dm-crypt decrypts, or ' if instead else '')
         + 'retype the volume to an encryption type with provider luks',
+    )
+
+
+def explain(
+    error: exception.VolumeDriversError, volume: ConnectedVolume, engine: str | None
+) -> exception.VolumeDriversError:
+    """Return what a refusal to attach a disk means; the error itself where that is clear.
+
+    libvirt up to 9.10 at least adds the passphrase to a running QEMU after the
+    image that librbd needs it for.  A guest that starts with the disk is
+    fine, and no capability tells the difference.
+    """
+    if engine != 'librbd' or _TOO_LATE not in str(error):
+        return error
+    return _no(
+        volume,
+        'luks2',
+        'this libvirt lets librbd decrypt for a guest that starts, not for one that runs; stop '
+        f'the guest, or {_INSTEAD["rbd"]}, where dm-crypt decrypts',
     )
 
 
