@@ -20,8 +20,10 @@ import pytest
 from tests import rng
 from tests.unit import network_fakes
 from volumedrivers import exception
+from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import rbd_device
 from volumedrivers.libvirt import kernel_rbd
+from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.drivers.rbd import RbdVolumeDriver
 
@@ -356,3 +358,39 @@ class TestSysfs:
         (kernel.sysfs / '0/name').unlink()
         with pytest.raises(FileNotFoundError):
             rbd_device.devices(kernel.sysfs)
+
+
+class TestWhatIsThereNow:
+    def test_identity_of_the_path(self, driver, kernel, info):
+        volume = driver.connect_volume(info, 'a')
+        assert driver.current_identity(info, volume) == volume.identity
+        # The name leads to the image of another cluster by now.
+        kernel.map(fsid=OTHER)
+        assert driver.current_identity(info, volume).value == f'{OTHER}/volumes/volume-1'
+        (kernel.dev / 'rbd/volumes/volume-1').unlink()
+        assert driver.current_identity(info, volume) is None
+
+    def test_mapping_that_was_interrupted(self, driver, kernel, info):
+        kernel.map(fsid=OTHER)
+        kernel.map(image='volume-2')
+        kernel.map()
+        redacted = ConnectionInfo.parse(info.to_dict())
+
+        found = driver.remains(redacted, 'a')
+
+        assert found == (Remainder('mapping', '/dev/rbd2', f'rbd:{FSID}/volumes/volume-1'),)
+        driver.disconnect_volume(redacted, 'a')
+        assert kernel.numbers() == [0, 1]
+        assert driver.remains(redacted, 'a') == ()
+
+    def test_volume_that_was_disconnected(self, driver, kernel, info):
+        volume = driver.connect_volume(info, 'a')
+        assert [found.name for found in driver.remains(info, 'a', volume=volume)] == ['/dev/rbd0']
+        driver.disconnect_volume(info, 'a', volume=volume)
+        assert driver.remains(info, 'a', volume=volume) == ()
+
+    def test_what_cannot_be_read_is_an_error(self, driver, info, tmp_path):
+        driver.sysfs = tmp_path / 'ceph.conf'
+        for ask in (driver.remains, driver.disconnect_volume):
+            with pytest.raises(exception.HostUnreadable):
+                ask(info, 'a')

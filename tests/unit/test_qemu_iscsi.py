@@ -12,6 +12,7 @@
 
 """iSCSI by QEMU's own initiator."""
 
+import dataclasses
 import os
 
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from tests import rng
 from tests.unit import network_fakes
 from volumedrivers import exception
+from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import initiator
 from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.drivers.iscsi import IscsiVolumeDriver
@@ -82,6 +84,31 @@ def test_secret_goes_with_the_attachment(driver, secrets):
     driver.disconnect_volume(info, 'a', volume=volume)
     assert secrets.values == {}
     driver.disconnect_volume(info, 'a')
+
+
+def test_secret_remains_until_it_is_removed_without_the_password(driver, secrets):
+    info = network_fakes.iscsi()
+    redacted = ConnectionInfo.parse(info.to_dict())
+    driver.connect_volume(info, 'guest')
+
+    (found,) = driver.remains(redacted, 'guest')
+    assert (found.kind, found.name) == ('secret', f'iscsi {network_fakes.VOLUME_ID}/guest')
+    assert driver.remains(redacted, 'another') == ()
+    driver.disconnect_volume(redacted, 'guest')
+    assert driver.remains(redacted, 'guest') == ()
+    assert secrets.values == {}
+
+
+def test_source_of_another_volume_is_not_grown(driver):
+    info = network_fakes.iscsi()
+    volume = driver.connect_volume(info, 'guest')
+    source = dataclasses.replace(volume.source, name='iqn.2010-10.org.openstack:volume-2/1')
+
+    assert driver.extend_volume(info, 'guest', 1 << 30, volume=volume) == 1 << 30
+    with pytest.raises(exception.IdentityMismatch, match='volume-2'):
+        driver.extend_volume(
+            info, 'guest', 1 << 30, volume=dataclasses.replace(volume, source=source)
+        )
 
 
 def test_first_portal_that_answers(driver):

@@ -23,6 +23,7 @@ from volumedrivers.conf import opts
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import file_system
 from volumedrivers.host.endpoint import ProbeResult
+from volumedrivers.host.mount_table import Mount
 from volumedrivers.host.share import Share
 from volumedrivers.host.share import mount_point
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
@@ -190,6 +191,104 @@ class TestAllOfThem:
         )
         with pytest.raises(exception.InvalidConnectionInfo):
             driver_class(context).connect_volume(other, 'a')
+
+
+@pytest.mark.parametrize('kind', [*DRIVERS, 'vzstorage'])
+class TestWhatIsThereNow:
+    @pytest.fixture
+    def given(self, kind, context, monkeypatch):
+        if kind == 'vzstorage':
+            monkeypatch.setattr(
+                VzstorageVolumeDriver, '_brick', lambda self: PstorageMount(context)
+            )
+            return VzstorageVolumeDriver(context), info(kind, 'mds1:/cluster1:secret-99')
+        driver_class, export, _, _ = DRIVERS[kind]
+        return driver_class(context), info(kind, export)
+
+    def test_identity(self, kind, given, context, monkeypatch):
+        driver, connection_info = given
+        volume = driver.connect_volume(connection_info, 'a')
+        redacted = ConnectionInfo.parse(connection_info.to_dict())
+        later = info(kind, redacted.data.export, f'{NAME}.snap')
+
+        for current in (connection_info, redacted):
+            assert driver.current_identity(current, volume) == volume.identity
+            assert driver.extend_volume(current, 'a', 1 << 30, volume=volume) == 1 << 30
+        if kind != 'vzstorage':
+            # A snapshot changes the name.
+            assert driver.current_identity(later, volume) == volume.identity
+        monkeypatch.setattr(context.shares, 'inode', lambda path: 2)
+        with pytest.raises(exception.IdentityMismatch, match='#2'):
+            driver.extend_volume(redacted, 'a', 1 << 30, volume=volume)
+        monkeypatch.setattr(context.shares, 'inode', lambda path: None)
+        assert driver.current_identity(redacted, volume) is None
+
+    def test_another_share_at_the_same_place(self, kind, given, context, monkeypatch):
+        driver, connection_info = given
+        volume = driver.connect_volume(connection_info, 'a')
+        other = Mount(1, '/', only_share(context).mount_point, 'nfs', 'other:/x')
+        monkeypatch.setattr(context.shares, 'mount_of', lambda share: other)
+
+        found = driver.current_identity(connection_info, volume)
+
+        assert found != volume.identity
+        assert found.value.startswith('other:/x (nfs)/')
+
+    def test_nothing_is_mounted_any_more(self, kind, given, context):
+        driver, connection_info = given
+        volume = driver.connect_volume(connection_info, 'a')
+        context.shares.mounted.clear()
+
+        assert driver.current_identity(connection_info, volume) is None
+
+    @pytest.mark.parametrize('with_record', [True, False])
+    def test_remains(self, kind, given, context, with_record):
+        driver, connection_info = given
+        redacted = ConnectionInfo.parse(connection_info.to_dict())
+        volume = driver.connect_volume(connection_info, 'a')
+        share = only_share(context)
+        place = share.mount_point
+        users = context.shares.users
+        users.claim(place, 'mark', share)
+        known = {'volume': volume} if with_record else {}
+
+        (found,) = driver.remains(redacted, 'a', **known)
+        assert (found.kind, found.name) == ('mount', place)
+        assert 'counted' in found.detail
+        users.add(place, 'b')
+        users.remove(place, f'a/{VOLUME_ID}')
+        assert driver.remains(redacted, 'a', **known) == ()
+        users.remove(place, 'b')
+        (found,) = driver.remains(redacted, 'a', **known)
+        assert found.detail == 'nobody uses it'
+        context.shares.mounted.clear()
+        (found,) = driver.remains(redacted, 'a', **known)
+        assert found.detail == 'the mount was begun'
+        users.unclaim(place)
+        assert driver.remains(redacted, 'a', **known) == ()
+
+    def test_what_was_begun_is_let_go_without_the_password(self, kind, given, context):
+        driver, connection_info = given
+        driver.connect_volume(connection_info, 'a')
+        share = only_share(context)
+        context.shares.users.claim(share.mount_point, 'begun', share)
+
+        driver.disconnect_volume(ConnectionInfo.parse(connection_info.to_dict()), 'a')
+
+        assert context.shares.mounted == {}
+
+
+class PstorageMount:
+    """As os-brick's connector: it names the file of what it was told to mount."""
+
+    def __init__(self, context):
+        self.base = context.conf.volumedrivers.vzstorage_mount_point_base
+
+    def connect(self, driver_volume_type, volume_id, properties):
+        return {'path': f'{mount_point(self.base, properties["export"])}/{properties["name"]}'}
+
+    def disconnect(self, *args, **options):
+        pass
 
 
 class TestNfs:

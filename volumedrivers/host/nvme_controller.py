@@ -36,15 +36,34 @@ def idle_controllers(
     :param portals: (address, port) of those that may be returned; port ``0``
         is any, for Fibre Channel, which has none
     """
-    root = os.path.join(sysfs, 'class', 'nvme')
     return tuple(
         name
+        for name, namespaces in controllers(nqn, portals, sysfs=sysfs).items()
+        if not namespaces
+    )
+
+
+def controllers(
+    nqn: str, portals: Collection[tuple[str, str]], *, sysfs: str = '/sys'
+) -> dict[str, frozenset[str]]:
+    """Return the namespaces that lead through each controller, by its name.
+
+    The parameters are those of idle_controllers; a namespace is called as its
+    block device is, such as nvme0n1.
+    """
+    root = os.path.join(sysfs, 'class', 'nvme')
+    return {
+        name: frozenset(
+            # nvme0c1n2 is the way to nvme0n2 through controller nvme1.
+            re.sub(r'c\d+', '', entry)
+            for entry in listdir(root, name)
+            if _NAMESPACE.fullmatch(entry)
+        )
         for name in listdir(root)
         if _CONTROLLER.fullmatch(name)
         and read(root, name, 'subsysnqn') == nqn
         and _leads_to(read(root, name, 'address') or '', portals)
-        and not any(_NAMESPACE.fullmatch(entry) for entry in listdir(root, name))
-    )
+    }
 
 
 def _leads_to(address: str, portals: Collection[tuple[str, str]]) -> bool:

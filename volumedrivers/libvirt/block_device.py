@@ -212,7 +212,9 @@ class BlockDeviceDriver(VolumeDriver):
         """
         devices = self.context.devices
         devices.settle(UDEV_TIME)
-        identity = check_identity(devices, connection_info, volume)
+        identity = check_identity(
+            devices, connection_info, volume, also=self.find(connection_info)
+        )
         links = self._links(connection_info, volume)
         properties = self._properties(connection_info, volume)
         brick = self._brick(use_multipath=used_multipath(devices, connection_info, volume))
@@ -241,7 +243,9 @@ class BlockDeviceDriver(VolumeDriver):
                 connection_info, attachment, requested_size, volume=volume
             )
         check_size(requested_size, f'volume {connection_info.volume_id}')
-        check_identity(self.context.devices, connection_info, volume)
+        check_identity(
+            self.context.devices, connection_info, volume, also=self.find(connection_info)
+        )
         brick = self._brick(
             use_multipath=used_multipath(self.context.devices, connection_info, volume)
         )

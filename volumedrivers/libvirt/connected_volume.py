@@ -16,6 +16,8 @@ from collections.abc import Mapping
 import dataclasses
 import typing
 
+from volumedrivers import exception
+
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
@@ -130,3 +132,17 @@ class ConnectedVolume:
         paths['failed'] = tuple(FailedPath(**path) for path in paths['failed'])
         values['paths'] = PathReport(**paths)
         return cls(**values)
+
+
+def check_recorded(volume: ConnectedVolume, found: Identity | None) -> None:
+    """Compare what is there now with what was recorded, where both are known.
+
+    :raises IdentityMismatch: something else is there
+    """
+    if volume.identity is not None and found is not None and found != volume.identity:
+        raise exception.IdentityMismatch(
+            path=volume.path or (volume.source.name if volume.source is not None else ''),
+            found=str(found),
+            expected=str(volume.identity),
+            volume_id=volume.volume_id,
+        )

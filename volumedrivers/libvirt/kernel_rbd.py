@@ -37,9 +37,11 @@ from volumedrivers.libvirt import network_source
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import PathReport
+from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.driver import VolumeDriver
+from volumedrivers.libvirt.volume_devices import readable
 from volumedrivers.privsep import rbd as privileged
 from volumedrivers.sizes import check_size
 
@@ -184,13 +186,23 @@ class KernelRbd(VolumeDriver):
                 return Identity('rbd', device.identity)
         return None
 
+    def remains(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[Remainder, ...]:
+        """Look for the mappings of exactly this image of this cluster."""
+        data = ceph.data_of(connection_info)
+        return tuple(
+            Remainder('mapping', device.path, f'rbd:{device.identity}')
+            for device in self._mine(connection_info, data, volume)
+        )
+
     def _devices(self) -> tuple[rbd_device.RbdDevice, ...]:
-        try:
+        with readable(str(self.sysfs)):
             return rbd_device.devices(self.sysfs)
-        except OSError as error:
-            raise exception.HostUnreadable(
-                what=str(self.sysfs), reason=error.strerror or str(error)
-            ) from error
 
     def why_not(self) -> str | None:
         """Look for the rbd program and the kernel's module."""
@@ -232,7 +244,8 @@ class KernelRbd(VolumeDriver):
         return str(self.dev / 'rbd' / data.pool / data.image)
 
     def _mapped(self, data: RbdData) -> tuple[rbd_device.RbdDevice, ...]:
-        return rbd_device.mapped(data.pool, data.namespace, data.image, self.sysfs)
+        with readable(str(self.sysfs)):
+            return rbd_device.mapped(data.pool, data.namespace, data.image, self.sysfs)
 
     def _refuse_strangers(
         self,

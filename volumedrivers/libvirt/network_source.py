@@ -34,6 +34,8 @@ from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import NetworkHost
 from volumedrivers.libvirt.connected_volume import NetworkSource
 from volumedrivers.libvirt.connected_volume import PathReport
+from volumedrivers.libvirt.connected_volume import Remainder
+from volumedrivers.libvirt.connected_volume import check_recorded
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.sizes import check_size
@@ -150,7 +152,12 @@ class NetworkSourceDriver(VolumeDriver):
         *,
         volume: ConnectedVolume | None = None,
     ) -> int:
-        """Return the requested size: QEMU asks the storage when the disk is resized."""
+        """Return the requested size: QEMU asks the storage when the disk is resized.
+
+        :raises IdentityMismatch: the source names another volume
+        """
+        if volume is not None:
+            check_recorded(volume, self.current_identity(connection_info, volume))
         return check_size(requested_size, f'volume {connection_info.volume_id}')
 
     def lock_names(
@@ -166,6 +173,22 @@ class NetworkSourceDriver(VolumeDriver):
         if volume.source is None:
             return None
         return self.identify(connection_info, volume.source)
+
+    def remains(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[Remainder, ...]:
+        """Look for the secret that connect_volume made for this attachment."""
+        secret = self.make_secret(connection_info, attachment)
+        if secret is None:
+            return ()
+        uuid = self._secrets(connection_info).find(secret.usage_type, secret.usage_id)
+        if uuid is None:
+            return ()
+        return (Remainder('secret', f'{secret.usage_type} {secret.usage_id}', uuid),)
 
     def _secrets(self, connection_info: ConnectionInfo) -> typing.Any:
         secrets = self.context.secrets

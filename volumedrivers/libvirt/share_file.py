@@ -26,6 +26,8 @@ from volumedrivers.host import requirements
 from volumedrivers.host.share import Share
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.connected_volume import Remainder
+from volumedrivers.libvirt.connected_volume import check_recorded
 from volumedrivers.libvirt.driver import Capability
 from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.protocol_data import ShareData
@@ -61,6 +63,13 @@ class ShareFileDriver(VolumeDriver):
         :raises InvalidConnectionInfo: no share is called that
         """
 
+    def share_of(self, connection_info: ConnectionInfo, volume: ConnectedVolume | None) -> Share:
+        """Describe the share of a volume that was connected, or begun to be.
+
+        The connection_info may be without its secrets by now.
+        """
+        return self.make_share(connection_info, share_data(connection_info))
+
     def file_name(self, connection_info: ConnectionInfo, data: ShareData) -> str:
         """Return the name of the volume's file on the share."""
         return data.name
@@ -73,7 +82,7 @@ class ShareFileDriver(VolumeDriver):
         started = time.monotonic()
         data = share_data(connection_info)
         share = self.make_share(connection_info, data)
-        user = self._user(connection_info, data, attachment)
+        user = self._user(connection_info, attachment)
         new, device_info = self.mount_share(connection_info, share, user)
         try:
             path = self.find_file(connection_info, share, data, device_info)
@@ -133,10 +142,8 @@ class ShareFileDriver(VolumeDriver):
         :param force: take the mount out of the directory tree even if it is
             busy or its server does not answer
         """
-        data = share_data(connection_info)
-        share = self.make_share(connection_info, data)
-        user = self._user(connection_info, data, attachment)
-        self.context.shares.release(share, user, force=force)
+        share = self.share_of(connection_info, volume)
+        self.context.shares.release(share, self._user(connection_info, attachment), force=force)
 
     def extend_volume(
         self,
@@ -149,10 +156,14 @@ class ShareFileDriver(VolumeDriver):
         """Return the requested size: QEMU grows the file when the disk is resized.
 
         :raises ExtendVolumeNotSupported: QEMU cannot grow this image format
+        :raises IdentityMismatch: there is another file under the name
         """
         data = share_data(connection_info)
         image_format = volume.format if volume is not None else data.format or 'raw'
-        return grown(connection_info, image_format, requested_size)
+        size = grown(connection_info, image_format, requested_size)
+        if volume is not None:
+            check_recorded(volume, self.current_identity(connection_info, volume))
+        return size
 
     def lock_names(
         self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
@@ -171,7 +182,7 @@ class ShareFileDriver(VolumeDriver):
         if volume.path is None:
             return None
         data = share_data(connection_info)
-        share = self.make_share(connection_info, data)
+        share = self.share_of(connection_info, volume)
         mount = self.context.shares.mount_of(share)
         if mount is None:
             return None
@@ -179,15 +190,42 @@ class ShareFileDriver(VolumeDriver):
         if inode is None:
             return None
         source = data.export if share.matches(mount) else f'{mount.source} ({mount.fstype})'
+        recorded = '' if volume.identity is None else volume.identity.value
+        if recorded.startswith(f'{source}/') and recorded.endswith(f'#{inode}'):
+            # The same file, whatever a snapshot lets it be called by now.
+            return volume.identity
         return Identity('file', f'{source}/{data.name}#{inode}')
+
+    def remains(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[Remainder, ...]:
+        """Tell whether the attachment is counted, and of a mount that nobody uses.
+
+        One that was not mounted here is nobody's to unmount.
+        """
+        share = self.share_of(connection_info, volume)
+        place = share.mount_point
+        users = self.context.shares.users.users(place)
+        if self._user(connection_info, attachment) in users:
+            return (Remainder('mount', place, 'this attachment is counted as a user'),)
+        if users or self.context.shares.users.claimed(place) is None:
+            return ()
+        if self.context.shares.mount_of(share) is None:
+            return (Remainder('mount', place, 'the mount was begun'),)
+        return (Remainder('mount', place, 'nobody uses it'),)
 
     def why_not(self) -> str | None:
         """Name everything that is missing on this host."""
         return requirements.unmet(self.REQUIREMENTS)
 
-    def _user(self, connection_info: ConnectionInfo, data: ShareData, attachment: str) -> str:
+    def _user(self, connection_info: ConnectionInfo, attachment: str) -> str:
         # By volume, not by file: a snapshot changes the name of the file.
-        return f'{attachment}/{connection_info.volume_id or data.name}'
+        name = connection_info.volume_id or share_data(connection_info).name
+        return f'{attachment}/{name}'
 
     def _take_back(self, share: Share, user: str, error: BaseException) -> None:
         try:

@@ -89,18 +89,23 @@ def on_the_ways(devices: BlockDevices, connection_info: ConnectionInfo) -> tuple
 
 
 def check_identity(
-    devices: BlockDevices, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    devices: BlockDevices,
+    connection_info: ConnectionInfo,
+    volume: ConnectedVolume | None,
+    *,
+    also: str | None = None,
 ) -> tuple[str, str] | None:
     """Compare what is under a volume's name, and behind its ways, with the record.
 
     Without a record the ways are compared with one another.
 
+    :param also: a device that is the volume's by its name, too
     :returns: what the volume is; None: nobody knows, or nothing is there
     :raises IdentityMismatch: something else is there
     :raises HostUnreadable: the kernel did not say
     """
     recorded = known_identity(volume)
-    found = dict(_identities(devices, connection_info, volume))
+    found = dict(_identities(devices, connection_info, volume, also))
     expected = recorded or next((each for each in found.values() if each is not None), None)
     for path, each in found.items():
         # A path that never answered tells nothing, but the name of a volume has to.
@@ -116,10 +121,14 @@ def check_identity(
 
 
 def _identities(
-    devices: BlockDevices, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    devices: BlockDevices,
+    connection_info: ConnectionInfo,
+    volume: ConnectedVolume | None,
+    also: str | None,
 ) -> Iterator[tuple[str, tuple[str, str] | None]]:
     """Yield what is under each name that os-brick may remove, where something is."""
     paths = [volume.path] if known_identity(volume) and volume and volume.path else []
+    paths += [also] if also is not None else []
     paths += [os.path.join(devices.dev, name) for name in on_the_ways(devices, connection_info)]
     for path in paths:
         try:

@@ -12,6 +12,8 @@
 
 """Lightbits: NVMe/TCP through its discovery client."""
 
+from collections.abc import Mapping
+
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import LightOSData
 from volumedrivers.host import requirements
@@ -39,6 +41,19 @@ class LightOSVolumeDriver(BlockDeviceDriver):
     def connector_options(self) -> dict[str, object]:
         """Its multipath is the kernel's own, and always used."""
         return {'device_scan_attempts': self.conf.num_nvme_discover_tries}
+
+    def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
+        """Ask the nodes; the discovery client copes with those that are down itself."""
+        data = connection_info.data
+        if not isinstance(data, LightOSData) or any(
+            way.transport != 'tcp' for way in data.portals
+        ):
+            return {}
+        portals = dict.fromkeys((way.portal.host, way.portal.port) for way in data.portals)
+        result = self.context.endpoints.check(
+            'nvme', tuple(portals), timeout=self.conf.endpoint_timeout
+        )
+        return dict(result.failed)
 
     def promised_identity(self, connection_info: ConnectionInfo) -> Identity | None:
         """The namespace's UUID."""

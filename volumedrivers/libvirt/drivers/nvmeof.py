@@ -13,11 +13,13 @@
 """NVMe over Fabrics: TCP, RDMA and Fibre Channel."""
 
 from collections.abc import Mapping
+import os
 import typing
 
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import NvmeData
+from volumedrivers.connection_info import NvmeTarget
 from volumedrivers.host import brick
 from volumedrivers.host import nvme_controller
 from volumedrivers.host import requirements
@@ -25,7 +27,10 @@ from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.driver import Capability
+from volumedrivers.libvirt.volume_devices import known_identity
+from volumedrivers.libvirt.volume_devices import readable
 from volumedrivers.privsep import nvme
 
 
@@ -108,6 +113,54 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
             target.nqn, uuid=target.vol_uuid, nguid=target.nguid, number=target.ns_id
         )
 
+    def remains(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[Remainder, ...]:
+        """Look also for the namespace, and controllers that lead to no other.
+
+        A namespace whose controllers lead to other volumes as well stays until
+        the storage takes it back.
+        """
+        found = super().remains(connection_info, attachment, volume=volume)
+        data = connection_info.data
+        if not isinstance(data, NvmeData):
+            return found
+        mine = frozenset(self._namespaces(connection_info, volume))
+        with readable('/sys/class/nvme'):
+            through = {
+                name: namespaces
+                for target in data.targets
+                for name, namespaces in nvme_controller.controllers(
+                    target.nqn, _portals(target), sysfs=self.context.devices.sysfs
+                ).items()
+            }
+        ours = frozenset(name for name, seen in through.items() if seen <= mine)
+        stays = {each for name, seen in through.items() if name not in ours for each in seen}
+        return (
+            *found,
+            *(Remainder('controller', name, data.targets[0].nqn) for name in sorted(ours)),
+            *(
+                Remainder('namespace', os.path.join(self.context.devices.dev, name))
+                for name in sorted(mine - stays)
+            ),
+        )
+
+    def _namespaces(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    ) -> tuple[str, ...]:
+        with readable('/sys/block'):
+            recorded = known_identity(volume)
+            if recorded is not None:
+                paths = self.context.devices.leftovers(recorded)
+            else:
+                found = self.find(connection_info)
+                paths = () if found is None else (found,)
+        return tuple(os.path.basename(path) for path in paths)
+
     def clean_up(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None, *, force: bool
     ) -> None:
@@ -117,12 +170,13 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
         portals, and only if no namespace of another volume is behind them.
         """
         data = connection_info.data
-        if not isinstance(data, NvmeData) or not _idle_controllers(data):
+        sysfs = self.context.devices.sysfs
+        if not isinstance(data, NvmeData) or not _idle_controllers(data, sysfs):
             return
 
         def delete() -> None:
             # Asked again: a volume may have come through one in the meantime.
-            for name in _idle_controllers(data):
+            for name in _idle_controllers(data, sysfs):
                 try:
                     nvme.delete_controller(name)
                 except exception.VolumeDriversError as e:
@@ -133,11 +187,13 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
         brick.under_connect_lock(delete)
 
 
-def _idle_controllers(data: NvmeData) -> tuple[str, ...]:
+def _portals(target: NvmeTarget) -> frozenset[tuple[str, str]]:
+    return frozenset((way.portal.host, str(way.portal.port)) for way in target.portals)
+
+
+def _idle_controllers(data: NvmeData, sysfs: str) -> tuple[str, ...]:
     return tuple(
         name
         for target in data.targets
-        for name in nvme_controller.idle_controllers(
-            target.nqn, {(way.portal.host, str(way.portal.port)) for way in target.portals}
-        )
+        for name in nvme_controller.idle_controllers(target.nqn, _portals(target), sysfs=sysfs)
     )

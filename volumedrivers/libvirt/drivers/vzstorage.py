@@ -69,22 +69,12 @@ class VzstorageVolumeDriver(ShareFileDriver):
         It depends on the password.  A journal has none, so there the cluster
         is looked for among the mounts.
         """
-        cluster = cluster_name(data)
-        # With the password, if there is one.
-        export = str(connection_info.to_connector()['export'])
-        sources = (f'vstorage://{cluster}', f'pstorage://{cluster}')
-        share = Share(
-            source=data.export,
-            mount_point=mount_point(self.conf.vzstorage_mount_point_base, export),
-            fstype='vzstorage',
-            mounted_fstypes=('fuse.vstorage', 'fuse.pstorage', 'fuse'),
-            mounted_sources=(*sources, *(f'{source}/*' for source in sources)),
+        share = self._computed(connection_info, data)
+        if _is_known(data):
+            return share
+        return dataclasses.replace(
+            share, mount_point=self._where_mounted(share) or share.mount_point
         )
-        if data.password is not None and data.password.reveal() == _NOT_KNOWN:
-            return dataclasses.replace(
-                share, mount_point=self._where_mounted(share) or share.mount_point
-            )
-        return share
 
     def mount_share(
         self, connection_info: ConnectionInfo, share: Share, user: str
@@ -102,6 +92,25 @@ class VzstorageVolumeDriver(ShareFileDriver):
             )
 
         return self.context.shares.acquire(share, user, mount=mount), device_info
+
+    def share_of(self, connection_info: ConnectionInfo, volume: ConnectedVolume | None) -> Share:
+        """Find the mount point where its name depends on a password that is not known."""
+        data = share_data(connection_info)
+        share = self._computed(connection_info, data)
+        if _is_known(data):
+            return share
+        if volume is not None and volume.path is not None:
+            place = volume.path.removesuffix(f'/{data.name}')
+            return dataclasses.replace(share, mount_point=place)
+        # A connection that was interrupted; its mount was claimed first.
+        for counted in self.context.shares.users.counted():
+            claimed = counted.share
+            if claimed is not None and (claimed.source, claimed.fstype) == (
+                share.source,
+                share.fstype,
+            ):
+                return dataclasses.replace(share, mount_point=claimed.mount_point)
+        return self.make_share(connection_info, data)
 
     def lock_names(
         self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
@@ -144,6 +153,19 @@ class VzstorageVolumeDriver(ShareFileDriver):
         except exception.VolumeNotConnected:
             LOG.info('Volume %s was not connected', connection_info.volume_id)
         super().disconnect_volume(connection_info, attachment, volume=volume, force=force)
+
+    def _computed(self, connection_info: ConnectionInfo, data: ShareData) -> Share:
+        cluster = cluster_name(data)
+        # With the password, if there is one.
+        export = str(connection_info.to_connector()['export'])
+        sources = (f'vstorage://{cluster}', f'pstorage://{cluster}')
+        return Share(
+            source=data.export,
+            mount_point=mount_point(self.conf.vzstorage_mount_point_base, export),
+            fstype='vzstorage',
+            mounted_fstypes=('fuse.vstorage', 'fuse.pstorage', 'fuse'),
+            mounted_sources=(*sources, *(f'{source}/*' for source in sources)),
+        )
 
     def _where_mounted(self, share: Share) -> str | None:
         """:raises MountFailed: the kernel did not say, or there are several"""
@@ -193,3 +215,8 @@ class VzstorageVolumeDriver(ShareFileDriver):
 def cluster_name(data: ShareData) -> str:
     """Return the cluster of ``[mds[,mds]:/]cluster``."""
     return data.export.rpartition(':/')[2]
+
+
+def _is_known(data: ShareData) -> bool:
+    """Whether the password, on which the name of the mount point depends, is there."""
+    return data.password is None or data.password.reveal() != _NOT_KNOWN
