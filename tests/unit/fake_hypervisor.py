@@ -123,7 +123,7 @@ class FakeGuest:
         )
 
     def definitions(self) -> typing.Any:
-        return types.SimpleNamespace(names=self.names)
+        return types.SimpleNamespace(names=self.names, disks=self.all_disks)
 
     def attach_disk(self, disk: Disk, *, seen: typing.Any = None) -> None:
         self.fakes.note('attach_disk')

@@ -29,6 +29,7 @@ if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.connected_volume import Remainder
     from volumedrivers.libvirt.disk import Disk
     from volumedrivers.libvirt.guest import Guest
+    from volumedrivers.libvirt.guest_definition import Definitions
 
 # Seconds that asking libvirt takes besides waiting for the guest.
 _MARGIN = 60.0
@@ -59,7 +60,9 @@ class Detach(Work):
         self.removed_from_guest = False
         self.still_used_by: dict[str, str] = {}
         self.left: tuple[Remainder, ...] = ()
+        # What the guest had when the disk was looked for.
         self._seen: Disk | None = None
+        self._definitions: Definitions | None = None
         self.learn(wanted={'force': force})
 
     def steps(self) -> tuple[Step, ...]:
@@ -122,6 +125,7 @@ class Detach(Work):
                 target=guest_disks.target_of(disk),
                 attempts=self.attempts,
                 timeout=self.timeout,
+                seen=self._definitions,
             )
         except exception.DiskNotFound:
             return  # it went while we looked
@@ -199,11 +203,13 @@ class Detach(Work):
         )
 
     def _disk(self) -> 'Disk | None':
-        found = guest_disks.find(self.guest, self.volume_id)
+        self._definitions = self.guest.definitions()
+        disks = self._definitions.disks()
+        found = guest_disks.find_among(disks, self.volume_id)
         if found is None and self.record.was_attached:
             # An attach that was interrupted may have got no further than to a
             # name that another disk of the guest has.
-            found = guest_disks.find_source(self.guest, self.record.source)
+            found = guest_disks.find_source(disks, self.record.source)
         return found
 
     def _alias_of(self, disk: 'Disk') -> str | None:

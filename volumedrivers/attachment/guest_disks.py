@@ -23,6 +23,7 @@ from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import NetworkHost
 from volumedrivers.libvirt.connected_volume import NetworkSource
+from volumedrivers.libvirt.guest_definition import Definitions
 
 if typing.TYPE_CHECKING:
     from volumedrivers.connection_info import ConnectionInfo
@@ -57,6 +58,10 @@ class GoneGuest:
         """It has none."""
         return ()
 
+    def definitions(self) -> Definitions:
+        """It has none."""
+        return Definitions(live=None, persistent=None)
+
 
 def look_up(hypervisor: 'Hypervisor', guest: str) -> 'Guest':
     """Return a guest to detach from, which may be gone if its UUID is given.
@@ -89,15 +94,19 @@ def find(guest: 'Guest', volume: str) -> 'Disk | None':
 
     None only when libvirt said that there is none.
     """
-    disks = guest.all_disks()
+    return find_among(guest.all_disks(), volume)
+
+
+def find_among(disks: tuple['Disk', ...], volume: str) -> 'Disk | None':
+    """Return the first of a volume id, or else of a target name."""
     by_id = (disk for disk in disks if volume_id_of(disk) == volume)
     by_target = (disk for disk in disks if target_of(disk) == volume)
     return next(by_id, None) or next(by_target, None)
 
 
-def find_source(guest: 'Guest', source: str) -> 'Disk | None':
-    """Return the guest's disk with a source as ``source_of`` writes it."""
-    return next((disk for disk in guest.all_disks() if source and source_of(disk) == source), None)
+def find_source(disks: tuple['Disk', ...], source: str) -> 'Disk | None':
+    """Return the first with a source as ``source_of`` writes it."""
+    return next((disk for disk in disks if source and source_of(disk) == source), None)
 
 
 def is_complete(guest: 'Guest', volume_id: str) -> bool:

@@ -125,9 +125,7 @@ class Guest:
 
         :raises HypervisorUnavailable, HypervisorError
         """
-        definitions = self._definitions()
-        found = (definitions.live, definitions.persistent)
-        return tuple(disk for one in found if one is not None for disk in one.disks)
+        return self._definitions().disks()
 
     def definitions(self) -> guest_definition.Definitions:
         """Read the definitions, for looking only: by them disks are named and attached.
@@ -203,6 +201,7 @@ class Guest:
         target: str | None = None,
         attempts: int = 8,
         timeout: float = 20.0,
+        seen: guest_definition.Definitions | None = None,
     ) -> None:
         """Detach and wait until the guest has let go.
 
@@ -213,6 +212,7 @@ class Guest:
 
         :param attempts: how often the guest is asked
         :param timeout: seconds to wait in each attempt
+        :param seen: what ``definitions`` has just answered; else they are read
         :raises DiskNotFound: neither definition has it
         :raises DetachRefused: QEMU or the guest refused
         :raises DetachTimeout: the guest did not answer; the disk is still there
@@ -240,7 +240,7 @@ class Guest:
             target=target,
             attempts=attempts,
             timeout=timeout,
-        ).run()
+        ).run(seen)
 
     def resize_disk(self, target: str, size: int) -> None:
         """Tell the running guest that its disk has ``size`` bytes.

@@ -65,6 +65,10 @@ class Definitions:
     live: Definition | None
     persistent: Definition | None
 
+    def disks(self) -> tuple[Disk, ...]:
+        """The disks of the live and then of the persistent definition."""
+        return tuple(self._disks())
+
     def targets(self) -> set[str]:
         """The target names that are taken, now or at the next start."""
         return {

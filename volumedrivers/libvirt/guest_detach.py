@@ -102,13 +102,15 @@ class Detachment:
         """How errors call the disk."""
         return ' or '.join(name for name in (self.alias, self.target) if name)
 
-    def run(self) -> None:
+    def run(self, seen: guest_definition.Definitions | None = None) -> None:
         """Detach from the persistent definition, then from the running domain.
 
         In this order a domain that ends meanwhile does not come back with the
         disk.
+
+        :param seen: what libvirt has just said of them; else it is asked
         """
-        definitions = self._definitions()
+        definitions = self._definitions() if seen is None else seen
         live = self._find(definitions.live)
         persistent = self._find(definitions.persistent)
         if live is None and persistent is None:
