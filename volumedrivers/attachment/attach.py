@@ -374,7 +374,7 @@ def _plain(request: DiskRequest) -> dict[str, typing.Any]:
 def _by_qemu(opened: Opened | None) -> DiskEncryption | None:
     if opened is None or opened.secret_uuid is None:
         return None
-    return DiskEncryption(opened.secret_uuid, opened.provider)
+    return DiskEncryption(opened.secret_uuid, opened.provider, opened.engine)
 
 
 def _answers_scsi(volume: ConnectedVolume) -> bool:

@@ -22,6 +22,7 @@ from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import ExtendResult
 from volumedrivers.attachment.results import QosResult
 from volumedrivers.attachment.steps import Step
+from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.disk import IOTune
@@ -131,7 +132,15 @@ class Extend(Change):
         opened = self.record.opened
         self.for_guest = self.size
         if opened is not None:
-            self.for_guest = self.context.encryptor.grow(self.info, opened, self.volume, self.size)
+            metadata = self.record.encryption
+            self.for_guest = self.context.encryptor.grow(
+                self.info,
+                opened,
+                self.volume,
+                self.size,
+                encryption=None if metadata is None else VolumeEncryption.parse(metadata),
+                running=self.guest.is_running(),
+            )
 
     def resize(self) -> None:
         self.guest.resize_disk(self.target, self.for_guest)

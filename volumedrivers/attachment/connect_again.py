@@ -24,6 +24,7 @@ from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import ConnectResult
 from volumedrivers.attachment.steps import Step
+from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
@@ -170,9 +171,13 @@ class Reconnect(ConnectAgain):
 
     def encrypt(self) -> None:
         """Open it as before; a libvirt secret that outlived the reboot is enough."""
+        metadata = self.record.encryption
         self.learn(
             opened=self.context.encryptor.open(
-                self.info, self._connected(), None, allow_format=False
+                self.info,
+                self._connected(),
+                None if metadata is None else VolumeEncryption.parse(metadata),
+                allow_format=False,
             )
         )
 
