@@ -23,13 +23,13 @@ from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import NetworkHost
 from volumedrivers.libvirt.connected_volume import NetworkSource
-from volumedrivers.libvirt.guest_definition import Definitions
 
 if typing.TYPE_CHECKING:
     from volumedrivers.connection_info import ConnectionInfo
     from volumedrivers.host.block_device import BlockDevices
     from volumedrivers.libvirt.disk import Disk
     from volumedrivers.libvirt.guest import Guest
+    from volumedrivers.libvirt.guest_definition import Definitions
     from volumedrivers.libvirt.guest_sources import DiskSources
     from volumedrivers.libvirt.hypervisor import Hypervisor
 
@@ -58,9 +58,11 @@ class GoneGuest:
         """It has none."""
         return ()
 
-    def definitions(self) -> Definitions:
+    def definitions(self) -> 'Definitions':
         """It has none."""
-        return Definitions(live=None, persistent=None)
+        from volumedrivers.libvirt import guest_definition  # noqa: PLC0415 - loads libvirt
+
+        return guest_definition.Definitions(live=None, persistent=None)
 
 
 def look_up(hypervisor: 'Hypervisor', guest: str) -> 'Guest':
