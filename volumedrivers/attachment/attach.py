@@ -25,6 +25,7 @@ from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.steps import Step
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.libvirt import encryption_support
 from volumedrivers.libvirt import target_names
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.driver import DiskEncryption
@@ -222,7 +223,11 @@ class Attach(Work):
         except Exception as error:
             self.pending = _may_still_be_done(error)
             self._take_back(error)
-            raise
+            engine = self.record.opened and self.record.opened.engine
+            explained = encryption_support.explain(error, self._connected(), engine)
+            if explained is error:
+                raise
+            raise explained from error
 
     def detach(self) -> None:
         if not self.had_it and guest_disks.find(self.guest, self.volume_id) is not None:

@@ -80,9 +80,7 @@ def choose(hypervisor: 'Hypervisor', volume: ConnectedVolume, provider: str) -> 
     )
 
 
-def explain(
-    error: exception.VolumeDriversError, volume: ConnectedVolume, engine: str | None
-) -> exception.VolumeDriversError:
+def explain(error: Exception, volume: ConnectedVolume, engine: str | None) -> Exception:
     """Return what a refusal to attach a disk means; the error itself where that is clear.
 
     libvirt up to 9.10 at least adds the passphrase to a running QEMU after the
