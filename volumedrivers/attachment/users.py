@@ -55,27 +55,26 @@ class Users:
             name
         :raises HypervisorUnavailable, HypervisorError, JournalUnusable
         """
-        paths = frozenset() if record is None else paths_of(record)
+        paths: frozenset[str] = frozenset() if record is None else paths_of(record)
         devices = {os.path.realpath(path) for path in paths if path.startswith('/dev/')}
-        users = {
+        users: dict[str, str] = {
             other.domain_name: other.volume.source_type
             for other in self._rows()
             if other.domain_uuid != domain_uuid
             and other.volume is not None
             and (other.volume_id == volume_id or paths & paths_of(other))
         }
-        for guest in self._guests():
-            if guest.uuid == domain_uuid:
-                continue
-            for disk in guest.disks:
-                if (
-                    guest_disks.volume_id_of(disk) == volume_id
-                    or not paths.isdisjoint((disk.source, *disk.below))
-                    or not devices.isdisjoint(_devices_of(disk))
-                ):
-                    # A device that one disk has is not taken for a file's by another.
-                    if users.get(guest.name) != 'block':
-                        users[guest.name] = disk.type
+        for guest in self._guests(but=domain_uuid):
+            types = {
+                disk.type
+                for disk in guest.disks
+                if guest_disks.volume_id_of(disk) == volume_id
+                or not paths.isdisjoint((disk.source, *disk.below))
+                or not devices.isdisjoint(_devices_of(disk))
+            }
+            if types:
+                # Who has the device as well as a file has the device.
+                users[guest.name] = 'block' if 'block' in types else types.pop()
         return users
 
     def of_directory(self, directory: str, attachment: str) -> frozenset[str]:
@@ -114,8 +113,10 @@ class Users:
         now = boot.current()
         return tuple(record for record in self._journal.find() if record.boot_id == now)
 
-    def _guests(self) -> 'Iterator[GuestSources]':
+    def _guests(self, *, but: str | None = None) -> 'Iterator[GuestSources]':
         for guest in self._hypervisor.guests():
+            if guest.uuid == but:
+                continue
             try:
                 yield guest.sources()
             except exception.GuestNotFound:

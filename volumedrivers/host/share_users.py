@@ -254,7 +254,7 @@ def _user_of(name: str) -> str:
 
 
 def _share(kept: Mapping[str, typing.Any]) -> Share:
-    values = {
+    values: dict[str, typing.Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
     }
     return Share(**values)
