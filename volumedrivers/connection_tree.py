@@ -95,7 +95,8 @@ def shown(value: object, name: str = '', *, conceal: bool = False) -> typing.Any
     if isinstance(value, list | tuple):
         return [shown(item, name, conceal=conceal) for item in value]
     if conceal and _can_be_secret(value):
-        return '***'
+        # That there is none is no secret, and has to be known later.
+        return '***' if value != '' else ''
     if isinstance(value, str) and _secrets_in(value, name):
         return mask_urls(mount_options.mask(value) if name in _OPTION_KEYS else value)
     return value

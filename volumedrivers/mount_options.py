@@ -66,17 +66,21 @@ def split_words(value: object) -> Options:
 
 def mask(options: str) -> str:
     """Return options as they are written, with ``***`` for what is secret."""
-    return _OPTION.sub(
-        lambda match: f'{match["lead"]}{match["name"]}=***' if _is_secret(match) else match[0],
-        options,
-    )
+    return _OPTION.sub(_masked, options)
 
 
 def secrets(options: str) -> frozenset[str]:
     """Return the secret values in options."""
-    return frozenset(
-        match['value'].strip() for match in _OPTION.finditer(options) if _is_secret(match)
-    )
+    found = set()
+    for match in _OPTION.finditer(options):
+        if _is_secret(match):
+            value = match['value'].strip()
+            found.add(value)
+            # Of user=name%password somebody may print the password alone.
+            password = value.partition('%')[2]
+            if password and _user_of(match) is not None:
+                found.add(password)
+    return frozenset(found)
 
 
 def split_cluster(value: object) -> tuple[str, Secret | None]:
@@ -119,13 +123,23 @@ def _sort(options: typing.Iterable[str]) -> Options:
     return Options(tuple(public), tuple(secret))
 
 
+def _masked(option: re.Match[str]) -> str:
+    if not _is_secret(option):
+        return option[0]
+    # It must look like a secret still: who reads it later has to know that
+    # there was one.
+    user = _user_of(option)
+    return f'{option["lead"]}{option["name"]}=' + ('***' if user is None else f'{user}%***')
+
+
+def _user_of(option: re.Match[str]) -> str | None:
+    """Return who mounts, if mount.cifs gets that as user=name%password."""
+    name, value = option['name'].lower(), option['value']
+    return value.partition('%')[0] if name in ('user', 'username') and '%' in value else None
+
+
 def _is_secret(option: re.Match[str]) -> bool:
     name, value = option['name'].lower(), option['value']
     if name in _FILE_OPTIONS or not value.strip():
         return False
-    # mount.cifs also takes user=name%password.
-    return (
-        name in _SECRET_OPTIONS
-        or is_secret_name(name)
-        or (name in ('user', 'username') and '%' in value)
-    )
+    return name in _SECRET_OPTIONS or is_secret_name(name) or _user_of(option) is not None
