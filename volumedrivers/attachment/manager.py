@@ -25,6 +25,7 @@ import typing
 from oslo_config import cfg
 
 from volumedrivers import exception
+from volumedrivers.attachment import audit
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import inventory
 from volumedrivers.attachment import lookup
@@ -50,6 +51,7 @@ from volumedrivers.attachment.results import ConnectResult
 from volumedrivers.attachment.results import DetachResult
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.results import ExtendResult
+from volumedrivers.attachment.results import Finding
 from volumedrivers.attachment.results import Outcome
 from volumedrivers.attachment.results import QosResult
 from volumedrivers.attachment.users import Users
@@ -298,6 +300,15 @@ class AttachmentManager:
         """
         infos = connection_infos or {}
         return recover.recover(self.context, lambda record: infos.get(record.volume_id))
+
+    def audit(self) -> tuple[Finding, ...]:
+        """Compare journal, guests and host, and change nothing; problems first.
+
+        :raises HypervisorUnavailable, HypervisorError: libvirt could not say
+            what guests there are; never "nothing there" instead
+        :raises JournalUnusable, HostUnreadable
+        """
+        return audit.audit(self.context)
 
     def list(
         self, guest: str | None = None, *, all_disks: bool = False

@@ -1,0 +1,269 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Look for what is on this host and belongs to no attachment.
+
+What may be somebody else's is a note, and is never removed by this package.
+"""
+
+from collections.abc import Iterator
+import os
+import re
+import shlex
+import typing
+
+from volumedrivers.attachment import audit_facts
+from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment.audit_guests import UUID
+from volumedrivers.attachment.results import Finding
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.audit_facts import Facts
+    from volumedrivers.attachment.record import Record
+    from volumedrivers.host.share_users import Counted
+    from volumedrivers.libvirt.whole_host import KnownSecret
+
+# The secret that libiscsi logs in with: see libvirt/qemu_iscsi.py.
+_OF_ATTACHMENT = re.compile(
+    r'(?P<volume>[^/]+(?:/[^/]+)?)/(?P<key>(?P<guest>[0-9a-f-]{36})/(?P=volume))'
+)
+_CRYPT = 'crypt-'
+_BASE = '_mount_point_base'
+
+
+def of_host(facts: 'Facts') -> Iterator[Finding]:
+    """Yield what mounts, secrets, links and devices are left over."""
+    yield from _shares(facts)
+    yield from _secrets(facts)
+    names = audit_facts.device_names(facts)
+    yield from _links(facts, names)
+    yield from _decrypted(facts, names)
+    yield from _copies(facts)
+    yield from _targets(facts)
+
+
+def _finding(
+    severity: typing.Literal['problem', 'note'],
+    kind: str,
+    what: str,
+    detail: str,
+    what_to_do: str,
+    *,
+    volume_id: str = '',
+    row: 'Record | None' = None,
+) -> Finding:
+    return Finding(
+        kind=kind,
+        severity=severity,
+        guest='' if row is None else row.domain_name,
+        guest_uuid='' if row is None else row.domain_uuid,
+        volume_id=volume_id if row is None else row.volume_id,
+        what=what,
+        detail=detail,
+        what_to_do=what_to_do,
+    )
+
+
+def _shares(facts: 'Facts') -> Iterator[Finding]:
+    for place, answer in facts.shares.items():
+        if answer.problem:
+            mount = facts.mounts.get(place)
+            yield _finding(
+                'problem',
+                'no-answer',
+                place,
+                f'{mount.source if mount else "the share"}: {answer.problem}',
+                'Look at its server and the network; guests that use it stand still meanwhile.',
+            )
+    places = set()
+    for counted in facts.counted:
+        yield from _users(facts, counted)
+        if counted.mount_point is None:
+            continue
+        places.add(facts.walk.resolve(counted.mount_point))
+        if not counted.users and counted.mark is not None:
+            users = facts.users_of(counted.mount_point)
+            if not users:
+                yield _finding(
+                    'problem',
+                    'idle-mount',
+                    counted.mount_point,
+                    'the share was mounted for volumes, and nobody uses it any more',
+                    'Run "volumedrivers recover", which unmounts it.',
+                )
+    yield from _unclaimed(facts, places)
+
+
+def _users(facts: 'Facts', counted: 'Counted') -> Iterator[Finding]:
+    for user in sorted(counted.users):
+        key = audit_facts.key_of(user)
+        guest_uuid, _, volume_id = key.partition('/')
+        if key in facts.rows or user.startswith('sha256-'):
+            continue
+        guest = facts.guests.get(guest_uuid)
+        if guest is not None and any(
+            guest_disks.volume_id_of(disk) == volume_id for disk in guest.disks
+        ):
+            continue  # its disk is found to be not recorded
+        ours = bool(UUID.fullmatch(guest_uuid) and volume_id)
+        yield _finding(
+            'problem' if ours else 'note',
+            'stray-user',
+            counted.mount_point or 'a share',
+            f'{user} is counted as a user of the share; no row and no guest has it',
+            f'Run "volumedrivers detach {shlex.quote(guest_uuid)} {shlex.quote(volume_id)}" with '
+            "the volume's connection_info."
+            if ours
+            else 'Nothing has to be done if another program has counted it.',
+            volume_id=volume_id,
+        )
+
+
+def _unclaimed(facts: 'Facts', places: set[str]) -> Iterator[Finding]:
+    """Yield mounts where this package mounts, of which it has not counted anything."""
+    options = facts.context.registry.context.conf.volumedrivers
+    bases = {facts.walk.resolve(options[name]) for name in options if name.endswith(_BASE)}
+    for place, mount in facts.mounts.items():
+        if os.path.dirname(place) in bases and place not in places:
+            users = facts.users_of(place)
+            yield _finding(
+                'note',
+                'stray-mount',
+                place,
+                f'{mount.source} ({mount.fstype}) is mounted, and was not mounted for a volume '
+                'that is recorded; ' + (f'used by {", ".join(users)}' if users else 'unused'),
+                f'If nobody else has mounted it, run "umount {shlex.quote(place)}".',
+            )
+
+
+def _secrets(facts: 'Facts') -> Iterator[Finding]:
+    used = {
+        secret
+        for guest in facts.guests.values()
+        for disk in guest.disks
+        for secret in disk.secrets
+    }
+    volumes = {
+        guest_disks.volume_id_of(disk) for guest in facts.guests.values() for disk in guest.disks
+    }
+    recorded = {row.volume_id for row in facts.rows.values()}
+    for secret in facts.secrets.values():
+        if used & {secret.uuid, secret.usage_id}:
+            continue
+        if secret.usage_type == 'volume' and UUID.fullmatch(secret.usage_id):
+            # Nova names its own likewise.
+            if secret.usage_id not in recorded | volumes:
+                yield _stray_secret('note', secret, secret.usage_id)
+        elif secret.usage_type == 'iscsi':
+            parts = _OF_ATTACHMENT.fullmatch(secret.usage_id)
+            if parts is not None and parts['key'] not in facts.rows:
+                yield _stray_secret('problem', secret, parts['volume'])
+
+
+def _stray_secret(
+    severity: typing.Literal['problem', 'note'], secret: 'KnownSecret', volume_id: str
+) -> Finding:
+    return _finding(
+        severity,
+        'stray-secret',
+        f'secret {secret.uuid} ({secret.usage_type} {secret.usage_id})',
+        'no row and no guest has the volume that it is of',
+        f'Run "virsh secret-undefine {secret.uuid}".',
+        volume_id=volume_id,
+    )
+
+
+def _links(facts: 'Facts', names: frozenset[str]) -> Iterator[Finding]:
+    recorded = {row.volume_id for row in facts.rows.values()}
+    for link in facts.inventory.links:
+        device = facts.inventory.devices.get(link.device or '')
+        known = link.device in names or (
+            device is not None and not names.isdisjoint(audit_facts.with_below(facts, device.name))
+        )
+        volume_id = os.path.basename(link.path) if link.is_ours else ''
+        if volume_id in recorded or known:
+            continue
+        yield _finding(
+            'problem' if link.is_ours or link.device is None else 'note',
+            'stray-link',
+            link.path,
+            'it leads nowhere; a device that gets the name again would be taken for that volume'
+            if link.device is None
+            else f'it leads to {link.device}, which is of no row',
+            f'If nobody uses the volume, run "rm {shlex.quote(link.path)}".',
+            volume_id=volume_id,
+        )
+
+
+def _decrypted(facts: 'Facts', names: frozenset[str]) -> Iterator[Finding]:
+    ours = {os.path.basename(link.path) for link in facts.inventory.links if link.is_ours}
+    for device in facts.inventory.devices.values():
+        mapped = device.mapped_name or ''
+        if not device.decrypts or not mapped.startswith(_CRYPT) or device.name in names:
+            continue
+        path = f'/dev/mapper/{mapped}'
+        users = sorted(guest.name for guest in facts.guests.values() if path in guest.paths)
+        volume_id = mapped.removeprefix(_CRYPT)
+        yield _finding(
+            'problem' if volume_id in ours else 'note',
+            'stray-dm-crypt',
+            path,
+            f'it decrypts {", ".join(device.below) or "nothing"}, and no row has opened it'
+            + (f'; guest {", ".join(users)} has it' if users else ''),
+            f'If nobody uses it, run "cryptsetup close {shlex.quote(mapped)}".',
+            volume_id=volume_id if UUID.fullmatch(volume_id) else '',
+        )
+
+
+def _copies(facts: 'Facts') -> Iterator[Finding]:
+    """Yield devices that are a recorded volume, and not those that it is reached by."""
+    there = facts.inventory.with_identity()
+    for row in facts.rows.values():
+        volume = row.volume
+        if volume is None or volume.identity is None or not facts.is_here(row):
+            continue
+        devices = there.get((volume.identity.kind, volume.identity.value), ())
+        if len(devices) < 2 or volume.path is None:
+            continue
+        own = audit_facts.with_below(facts, os.path.basename(os.path.realpath(volume.path)))
+        others = sorted(device.name for device in devices if device.name not in own)
+        if others:
+            yield _finding(
+                'note',
+                'stray-device',
+                ', '.join(f'/dev/{name}' for name in others),
+                f'it is the volume too, beside {volume.path} that the guest has',
+                'Look why multipathd does not use it: "multipathd show paths".'
+                if volume.use_multipath
+                else 'Nothing has to be done; detaching the volume removes it.',
+                row=row,
+            )
+
+
+def _targets(facts: 'Facts') -> Iterator[Finding]:
+    """Yield sessions and mappings that have a Cinder volume's id in their name."""
+    recorded = {row.volume_id for row in facts.rows.values()}
+    named = {guest_disks.volume_id_of(disk) for g in facts.guests.values() for disk in g.disks}
+    known = recorded | named
+    found = [(target, f'session with {target}') for target in facts.inventory.targets]
+    found += [(device.image, device.path) for device in facts.images]
+    for name, what in sorted(found):
+        uuid = UUID.search(name.lower())
+        if uuid is not None and 'volume' in name.lower() and uuid[0] not in known:
+            yield _finding(
+                'note',
+                'stray-session',
+                what,
+                f'it looks like that of volume {uuid[0]}, which no row and no guest has',
+                'Nothing has to be done if somebody else has connected it.',
+                volume_id=uuid[0],
+            )
