@@ -385,6 +385,23 @@ class TestReleaseAfter:
         held.release_after(threading.Event())
         locks.acquire([NAME], what='x', seconds=0).release()
 
+    def test_without_a_thread_they_are_kept(self, locks, monkeypatch):
+        def start(_self):
+            raise RuntimeError("can't start new thread")
+
+        event = threading.Event()
+        with (
+            locks.acquire([NAME], what='first', seconds=0) as held,
+            monkeypatch.context() as patch,
+        ):
+            patch.setattr(threading.Thread, 'start', start)
+            held.release_after(event)
+        with pytest.raises(exception.LockHeld):
+            locks.acquire([NAME], what='x', seconds=0)
+        event.set()
+        held.release()
+        locks.acquire([NAME], what='x', seconds=0).release()
+
     def test_the_thread_that_waits_does_not_keep_the_process(self, directory):
         code = (
             'import sys, threading\n'

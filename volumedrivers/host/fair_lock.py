@@ -30,6 +30,7 @@ import dataclasses
 import fcntl
 import functools
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -37,6 +38,8 @@ import types
 import typing
 
 from volumedrivers import exception
+
+LOG = logging.getLogger(__name__)
 
 # Seconds between two looks at who is before us.
 _FIRST_PAUSE = 0.001
@@ -121,7 +124,11 @@ class Held:
             event.wait()
             self._release_if_due()
 
-        threading.Thread(target=wait, name='keeps overdue locks', daemon=True).start()
+        try:
+            threading.Thread(target=wait, name='keeps overdue locks', daemon=True).start()
+        except RuntimeError as error:
+            # Kept for too long is better than released too early.
+            LOG.warning('Locks %s are kept until this process ends: %s', self.names, error)
 
     def _release_if_due(self) -> None:
         with self._state:
