@@ -223,7 +223,8 @@ class Attach(Work):
         except Exception as error:
             self.pending = _may_still_be_done(error)
             self._take_back(error)
-            engine = self.record.opened and self.record.opened.engine
+            opened = self.record.opened
+            engine = None if opened is None else opened.engine
             explained = encryption_support.explain(error, self._connected(), engine)
             if explained is error:
                 raise
