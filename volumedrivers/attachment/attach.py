@@ -13,6 +13,7 @@
 """The steps of attaching a volume, and how each is undone."""
 
 import dataclasses
+import time
 import typing
 
 from volumedrivers import exception
@@ -37,6 +38,11 @@ if typing.TYPE_CHECKING:
     from volumedrivers.host.fair_lock import Held
     from volumedrivers.libvirt.disk import Disk
     from volumedrivers.libvirt.guest import Guest
+
+
+# Seconds for which a look at a guest will do.  What this host attaches is in the
+# journal at once, and a name that somebody else takes is refused by libvirt.
+_FRESH = 0.05
 
 
 class Attach(Work):
@@ -120,7 +126,9 @@ class Attach(Work):
         if wanted is not None:
             # libvirt would refuse it too, but only once the volume is here.
             target_names.index_of(wanted)
-        disk = guest_disks.find(self.guest, self.volume_id)
+        self._look_again()
+        disks = self._seen.disks()
+        disk = guest_disks.find_among(disks, self.volume_id)
         if disk is not None:
             target = guest_disks.target_of(disk)
             if self.guest.is_running() and guest_disks.is_complete(self.guest, self.volume_id):
@@ -136,7 +144,7 @@ class Attach(Work):
                 )
             self.had_it = True
             self.request = guest_disks.request_of(disk, self.request)
-        elif wanted and guest_disks.find(self.guest, wanted):
+        elif wanted and guest_disks.find_among(disks, wanted):
             raise exception.InvalidDiskInfo(
                 key='target',
                 found=f'{wanted}, which the guest has already',
@@ -215,11 +223,12 @@ class Attach(Work):
             )
 
     def attach(self) -> None:
-        seen = self.guest.definitions()
-        self.disk = self._describe(seen.names())
+        if time.monotonic() > self._seen_at + _FRESH:
+            self._look_again()
+        self.disk = self._describe(self._seen.names())
         self.offered = True
         try:
-            self.guest.attach_disk(self.disk, seen=seen)
+            self.guest.attach_disk(self.disk, seen=self._seen)
         except Exception as error:
             self.pending = _may_still_be_done(error)
             self._take_back(error)
@@ -309,6 +318,10 @@ class Attach(Work):
     def _was_connected(self) -> bool:
         """Tell whether a settled row says that the host had the volume already."""
         return self.before is not None and self.before.boot_id == self.context.boot_id
+
+    def _look_again(self) -> None:
+        self._seen_at = time.monotonic()
+        self._seen = self.guest.definitions()
 
     def _connected(self) -> ConnectedVolume:
         assert self.volume is not None  # noqa: S101
