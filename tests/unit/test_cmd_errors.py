@@ -58,7 +58,7 @@ def test_every_class_is_explained(cls: type[exception.VolumeDriversError]) -> No
 
 def test_documented_codes_are_those_there_are() -> None:
     codes = {cls.exit_code for cls in CLASSES}
-    codes |= {errors.OK, errors.INTERRUPTED, errors.UNEXPECTED}
+    codes |= {errors.OK, errors.INTERRUPTED, errors.UNEXPECTED, errors.DISAGREEMENT}
     assert codes == DOCUMENTED
 
 

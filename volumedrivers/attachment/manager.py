@@ -30,6 +30,7 @@ from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import inventory
 from volumedrivers.attachment import lookup
 from volumedrivers.attachment import recover
+from volumedrivers.attachment import repair_all
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.attach import Attach
 from volumedrivers.attachment.change import Extend
@@ -54,6 +55,7 @@ from volumedrivers.attachment.results import ExtendResult
 from volumedrivers.attachment.results import Finding
 from volumedrivers.attachment.results import Outcome
 from volumedrivers.attachment.results import QosResult
+from volumedrivers.attachment.results import Repaired
 from volumedrivers.attachment.users import Users
 from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.attachment.work import volume_id_of
@@ -266,6 +268,47 @@ class AttachmentManager:
             info = lookup.connection_info_to_connect(before, connection_info)
             job = Repair(self.context, domain, info, before, held)
             return job.result(steps.run(job, job.steps()))
+
+    def repair_all(
+        self,
+        guest: str | None = None,
+        volume: str | None = None,
+        *,
+        connection_infos: Mapping[str, ConnectionInfo] | None = None,
+    ) -> tuple[Repaired, ...]:
+        """Repair every attached volume that has fewer paths than were asked for.
+
+        One that fails does not stop the others.
+
+        :param guest: only those of this guest
+        :param volume: this one, whether or not it lacks a path
+        :param connection_infos: by volume id, for volumes whose connection
+            needs credentials
+        :raises NotRecorded: the volume, if one is given
+        """
+        context = self.context
+        infos = connection_infos or {}
+        domain = None if guest is None else context.hypervisor.guest(guest)
+        if domain is not None and volume is not None:
+            volume_id = lookup.volume_id(context, domain, volume, None)
+            record = context.journal.get(make_key(domain.uuid, volume_id))
+            if record is None:
+                raise exception.NotRecorded(volume=volume, guest=domain.name)
+            records: tuple[Record, ...] = (record,)
+        else:
+            records = repair_all.lacking(context, None if domain is None else domain.uuid)
+        return tuple(
+            repair_all.repair(
+                context,
+                record,
+                lambda record=record: self.repair(  # type: ignore[misc]
+                    record.domain_uuid,
+                    record.volume_id,
+                    connection_info=infos.get(record.volume_id),
+                ),
+            )
+            for record in records
+        )
 
     def forget(self, guest: str, volume: str, *, force: bool = False) -> Record:
         """Take an attachment out of the journal; nothing else is touched.

@@ -152,11 +152,35 @@ class ConnectResult(Result):
 
 
 @dataclasses.dataclass(frozen=True)
+class Repaired(Result):
+    """What became of one of several volumes whose paths were to be repaired.
+
+    :ivar paths_before: that were there
+    :ivar paths_found: that are there now; None: see problem
+    :ivar degraded: whether some still are missing, as far as is known
+    :ivar problem: why it could not be repaired
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    target: str | None
+    paths_before: int
+    paths_found: int | None
+    paths_asked: int
+    paths_failed: tuple[FailedPath, ...]
+    degraded: bool
+    problem: str | None
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Outcome(Result):
     """What recover did with one attachment.
 
     :ivar operation: which one had stopped; None: it was attached
-    :ivar action: finished, undone, reconnected, running (left alone), failed
+    :ivar action: finished, undone, reconnected; or what is left to do:
+        running (left alone), unconnected, failed
     :ivar detail: why, or what is to be done
     """
 

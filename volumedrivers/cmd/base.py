@@ -109,6 +109,15 @@ class Base(command.Command):
         """Read --connection-info, if it was given."""
         return None if name is None else self.connection_info(name)
 
+    def connection_infos(self, names: Sequence[str]) -> 'dict[str, ConnectionInfo]':
+        """Read several --connection-info; by volume id."""
+        if len(names) != len(set(names)):
+            raise exception.InvalidOption(
+                option='--connection-info', found='given twice', expected='a file of each volume'
+            )
+        infos = map(self.connection_info, names)
+        return {info.volume_id or info.serial or '': info for info in infos}
+
 
 @contextlib.contextmanager
 def wanted_disk() -> Iterator[None]:
@@ -173,6 +182,8 @@ class Lister(_Result, lister.Lister):
     COLUMNS: typing.ClassVar[tuple[str, ...]]
     #: those of text and table without --long
     TEXT_COLUMNS: typing.ClassVar[tuple[str, ...]]
+    #: what a person is told when there is no row
+    NOTHING = ''
 
     @abc.abstractmethod
     def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
@@ -200,6 +211,19 @@ class Lister(_Result, lister.Lister):
         rows = self.program.mask.data(list(self.act(parsed_args)))
         how = parsed_args.formatter
         return names, [tuple(_cell(how, name, row[name]) for name in names) for row in rows]
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[typing.Any]],
+    ) -> int:
+        """Print the rows, or that there is none."""
+        rows = list(data)
+        if not rows and self.NOTHING and parsed_args.formatter == 'text':
+            self.app.stdout.write(f'{self.NOTHING}\n')
+            return 0
+        return int(super().produce_output(parsed_args, column_names, rows) or 0)
 
 
 def add_guest(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -230,6 +254,17 @@ def add_connection_info(
         required=required,
         help="JSON file with the volume's connection_info as Cinder gives it; "
         '"-" is standard input' + (f'; {why}' if why else ''),
+    )
+
+
+def add_connection_infos(parser: argparse.ArgumentParser) -> None:
+    """Take any number of --connection-info."""
+    parser.add_argument(
+        '--connection-info',
+        metavar='FILE',
+        action='append',
+        default=[],
+        help=f"JSON file with a volume's connection_info, or -; may be repeated; {TO_CONNECT}",
     )
 
 

@@ -22,6 +22,7 @@ from volumedrivers.cmd import text
 
 OK = 0
 INTERRUPTED = 130  # as a shell counts SIGINT
+DISAGREEMENT = 8
 BROKEN_PIPE = 141  # and SIGPIPE
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 
@@ -32,9 +33,10 @@ exit codes:
   2   the request is wrong; nothing was done
   3   this host has to be repaired or configured first
   4   refused because data is at risk; a person has to look
-  5   the same command may succeed later
+  5   the same command may succeed later; "recover": something is left to do
   6   nothing to do: it is already so
-  7   usable, but less than was asked for (attach --fail-degraded)
+  7   usable, but less than was asked for (attach --fail-degraded, repair)
+  8   "audit" found a problem
   70  unexpected; please report it
   130 interrupted"""
 
@@ -51,6 +53,9 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     exception.PluginConflict: '',
     exception.MultipathNotRunning: '',
     exception.ToolMissing: '',
+    exception.EncryptionNotSupported: "Do as the reason says, or change the volume's type in "
+    'Cinder.',
+    exception.JournalUnusable: 'Repair it first; until then nothing is attached or detached.',
     exception.DataAtRisk: 'Nothing was removed, to keep the data safe. Find out why before '
     'you try again.',
     exception.UnstableDevicePath: '',
@@ -59,7 +64,11 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     exception.WrongMount: '',
     exception.ShrinkRefused: 'Give the size in bytes, or such as 10G; it can only grow.',
     exception.FlushFailed: '',
-    exception.LeftoversFound: 'Look at these devices; remove them when nothing uses them.',
+    exception.LeftoversFound: 'Look at these devices; when nothing uses them, '
+    '"volumedrivers recover" removes them.',
+    exception.FormatRefused: 'If the volume is new and nothing is on it, give --allow-format; '
+    'else find out who wrote it.',
+    exception.StillInUse: 'Detach it, or give --force to forget it all the same.',
     exception.RetryLater: 'Try again later; nothing is wrong with the request.',
     exception.HypervisorUnavailable: 'Check that libvirtd runs and that --connect names the '
     'right URI ("virsh -c URI list").',
@@ -68,7 +77,13 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     '("volumedrivers connector show" is who this host says it is), then try again.',
     exception.DetachTimeout: 'Check that its operating system has booted and runs, then give '
     'the same command again.',
+    exception.LockHeld: 'Wait for it; "volumedrivers list" shows what is unfinished.',
+    exception.Unfinished: '',
+    exception.KeyUnavailable: 'Check the key manager, and group [key_manager] of the '
+    'configuration, then try again.',
     exception.NothingToDo: 'Nothing; it is already so.',
+    exception.NotRecorded: 'Nothing, if it is detached already; "volumedrivers list" shows '
+    'what is recorded.',
     exception.Degraded: 'The volume can be used; repair the failed paths.',
     exception.OperationFailed: 'Read the cause; the same command may be given again.',
     exception.ExtendVolumeNotSupported: 'Detach the volume, extend it, and attach it again.',

@@ -131,7 +131,7 @@ def _driver(
 
 def _tell_of_volume(conf: typing.Any, disk: Disk, connection_info: ConnectionInfo) -> None:
     if connection_info.qos_specs:
-        disk.iotune = _iotune(conf, connection_info)
+        disk.iotune = iotune(conf, connection_info)
     if connection_info.access_mode == 'ro':
         disk.readonly = True
     if connection_info.multiattach:
@@ -213,7 +213,12 @@ def _auth(source: NetworkSource) -> Auth:
     )
 
 
-def _iotune(conf: typing.Any, connection_info: ConnectionInfo) -> IOTune | None:
+def iotune(conf: typing.Any, connection_info: ConnectionInfo) -> IOTune | None:
+    """Return the limits of Cinder's qos_specs; None: there are none.
+
+    :param conf: the options of group [volumedrivers]
+    :raises InvalidConnectionInfo: a limit that is not a whole number
+    """
     qos = connection_info.qos_specs
     limits: dict[str, typing.Any] = {
         key: _limit(connection_info, key) for key in qos if key in QOS_KEYS

@@ -1,0 +1,181 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""volumedrivers audit, recover, forget."""
+
+import argparse
+import collections
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import typing
+
+from volumedrivers import exception
+from volumedrivers.cmd import base
+from volumedrivers.cmd import errors
+from volumedrivers.cmd import text
+
+_SEVERITY_WIDTH = 9
+_UNSETTLED = ('failed', 'running', 'unconnected')
+
+
+class Audit(base.Lister):
+    """Compare journal, guests and this host; change nothing."""
+
+    COLUMNS = (
+        'severity',
+        'kind',
+        'guest',
+        'volume_id',
+        'what',
+        'detail',
+        'what_to_do',
+    )
+    TEXT_COLUMNS = ('severity', 'kind', 'guest', 'volume_id', 'what', 'what_to_do')
+    NOTHING = 'The journal, the guests and this host agree.'
+    EPILOG = (
+        f'For cron: exits with 0 if there is no problem (notes are none), and with '
+        f'{errors.DISAGREEMENT} if there is one.'
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Take --problems."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument('--problems', action='store_true', help='leave out the notes')
+        return parser
+
+    def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
+        """Return a row for each finding."""
+        services = self.program.services
+        services.set_up()
+        rows = [dataclasses.asdict(one) for one in services.manager.audit()]
+        rows = [{name: _plain(row[name]) for name in self.COLUMNS} for row in rows]
+        if any(row['severity'] == 'problem' for row in rows):
+            self.exit_code = errors.DISAGREEMENT
+        return [row for row in rows if row['severity'] == 'problem' or not args.problems]
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[typing.Any]],
+    ) -> int:
+        """Print sentences with what to do below them, or what a format says."""
+        if parsed_args.formatter != 'text' or parsed_args.columns or parsed_args.long:
+            return int(super().produce_output(parsed_args, column_names, data))
+        rows = [dict(zip(column_names, row, strict=True)) for row in data]
+        if not rows:
+            return int(super().produce_output(parsed_args, column_names, []))
+        width = text.terminal_width(self.app.stdout)
+        for row in rows:
+            self.app.stdout.writelines(f'{line}\n' for line in _lines(row, width))
+        counted = collections.Counter(row['severity'] for row in rows)
+        said = ', '.join(f'{number} {severity}' for severity, number in sorted(counted.items()))
+        self.app.stdout.write(f'\n{len(rows)} findings: {said}\n')
+        return 0
+
+
+class Recover(base.Lister):
+    """Finish or undo what was interrupted."""
+
+    COLUMNS = (
+        'guest',
+        'volume_id',
+        'operation',
+        'step',
+        'action',
+        'detail',
+        'seconds',
+        'guest_uuid',
+    )
+    TEXT_COLUMNS = ('guest', 'volume_id', 'operation', 'action', 'detail')
+    NOTHING = 'Nothing was interrupted.'
+    EPILOG = (
+        'Safe beside running operations, which are left alone, and safe to run again. After '
+        'a reboot the volumes of all guests are connected again. For cron: exits with 0 if '
+        'nothing is left to do, and with 5 if something could not be done or is still running; '
+        'run it again later.'
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Take the infos of volumes with credentials."""
+        parser = super().get_parser(prog_name)
+        base.add_connection_infos(parser)
+        return parser
+
+    def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
+        """Return a row for each attachment that was looked after."""
+        infos = self.connection_infos(args.connection_info)
+        services = self.program.services
+        services.set_up()
+        rows = [outcome.to_dict() for outcome in services.manager.recover(infos)]
+        if any(row['action'] in _UNSETTLED for row in rows):
+            self.exit_code = exception.RetryLater.exit_code
+        return rows
+
+
+class Forget(base.ShowOne):
+    """Take an attachment out of the journal; touch nothing else."""
+
+    EPILOG = (
+        'For what was cleaned up by hand. Refused while the guest has the volume or something '
+        'of it is on this host, unless --force.'
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Take guest and volume."""
+        parser = super().get_parser(prog_name)
+        base.add_guest(parser)
+        base.add_volume(parser)
+        parser.add_argument(
+            '--force', action='store_true', help='even if something of it is still there'
+        )
+        return parser
+
+    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+        """Return what was forgotten."""
+        services = self.program.services
+        services.set_up()
+        record = services.manager.forget(args.guest, args.volume, force=args.force)
+        volume = record.volume
+        identity = None if volume is None else volume.identity
+        return {
+            'forgotten': True,
+            'guest': record.domain_name,
+            'guest_uuid': record.domain_uuid,
+            'volume_id': record.volume_id,
+            'target': record.target,
+            'source': record.source,
+            'identity': None if identity is None else str(identity),
+            'operation': None if record.operation is None else str(record.operation),
+            'step': record.step or None,
+            'problem': record.problem or None,
+        }
+
+
+def _plain(value: object) -> object:
+    # An enumeration's value; JSON writes it as it is, and a comparison finds it.
+    return str(value) if isinstance(value, str) else value
+
+
+def _lines(row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
+    where = ' '.join(word for word in (row['guest'], row['volume_id']) if word)
+    indent = ' ' * _SEVERITY_WIDTH
+    what = f'{where}: {row["what"]}' if where else row['what']
+    first, *others = text.wrap(what, width, indent=_SEVERITY_WIDTH)
+    yield f'{row["severity"]:<{_SEVERITY_WIDTH}}{first}'
+    yield from (f'{indent}{line}' for line in others)
+    if row['what_to_do']:
+        advice = text.wrap(row['what_to_do'], width, indent=_SEVERITY_WIDTH + 3)
+        yield f'{indent}-> {advice[0]}'
+        yield from (f'{indent}   {line}' for line in advice[1:])
