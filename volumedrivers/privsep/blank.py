@@ -13,11 +13,14 @@
 """Tell whether a device or file is blank, and what is on it if not.
 
 Blank is what reads as zeros wherever a header, a file system or somebody's
-data would be: the beginning, the end, and samples spread over the rest.
+data would be: the beginning, the end, samples spread over the rest, and of a
+sparse file the beginning of whatever is no hole.
 Anything else is somebody's, whether or not it has a name here.
 """
 
+from collections.abc import Iterator
 import errno
+import itertools
 import os
 import typing
 
@@ -76,6 +79,7 @@ def look(descriptor: int, size: int) -> str | None:
 
 
 def _first_used(descriptor: int, size: int) -> int | None:
+    """Return where a byte was found that is no zero."""
     regions = [(0, min(BEGINNING, size)), (max(0, size - END), size)]
     middle = size - BEGINNING - END
     if middle > 0:
@@ -83,7 +87,7 @@ def _first_used(descriptor: int, size: int) -> int | None:
         for number in range(count):
             begin = BEGINNING + middle * number // count
             regions.append((begin, min(begin + SAMPLE, size)))
-    for begin, end in regions:
+    for begin, end in itertools.chain(regions, _extents(descriptor, size)):
         used = _used_within(descriptor, begin, end)
         if used is not None:
             return used
@@ -91,14 +95,9 @@ def _first_used(descriptor: int, size: int) -> int | None:
 
 
 def _used_within(descriptor: int, begin: int, end: int) -> int | None:
-    """Return where the first byte is that is no zero."""
     position = begin
     while position < end:
-        position = _next_data(descriptor, position)
-        if position >= end:
-            return None
-        wanted = min(_CHUNK, end - position)
-        data = os.pread(descriptor, wanted, position)
+        data = os.pread(descriptor, min(_CHUNK, end - position), position)
         if not data:
             raise OSError(errno.EIO, f'it ends at byte {position}, before its size')
         rest = data.lstrip(b'\0')
@@ -108,16 +107,24 @@ def _used_within(descriptor: int, begin: int, end: int) -> int | None:
     return None
 
 
-def _next_data(descriptor: int, position: int) -> int:
-    """Return where the next data is; a hole of a file reads as zeros."""
-    try:
-        return max(position, os.lseek(descriptor, position, os.SEEK_DATA))
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # nothing but a hole up to the end
-            return 1 << 62
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ESPIPE):
-            return position
-        raise
+def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Find the beginnings of what a file system says is data.
+
+    Further places to look at; that the rest is a hole is not believed.
+    """
+    position = 0
+    for _ in range(SAMPLES):
+        try:
+            begin = os.lseek(descriptor, position, os.SEEK_DATA)
+            position = os.lseek(descriptor, begin, os.SEEK_HOLE)
+        except OSError as error:
+            # No more data, or devices and file systems that cannot tell.
+            if error.errno in (errno.ENXIO, errno.EINVAL, errno.EOPNOTSUPP):
+                return
+            raise
+        if begin >= size:
+            return
+        yield begin, min(begin + SAMPLE, position, size)
 
 
 def _known(descriptor: int) -> str | None:
