@@ -394,3 +394,24 @@ class TestWhatIsThereNow:
         for ask in (driver.remains, driver.disconnect_volume):
             with pytest.raises(exception.HostUnreadable):
                 ask(info, 'a')
+
+
+def test_plan(driver, kernel, info):
+    link = kernel.dev / 'rbd/volumes/volume-1'
+    assert driver.plan_connect(info, 'a') == (
+        'connect to 192.0.2.1:6789',
+        'connect to 192.0.2.2:6789',
+        'os-brick RBD connector: do_local_attach=True',
+        'rbd map volumes/volume-1',
+        f'device: {link}',
+    )
+    assert driver.plan_disconnect(info, 'a') == ('nothing: volumes/volume-1 is not mapped',)
+    assert kernel.calls == []
+    volume = driver.connect_volume(info, 'a')
+    assert driver.plan_connect(info, 'a')[2:] == (
+        'volumes/volume-1 is mapped as /dev/rbd0',
+        f'device: {link}',
+    )
+    assert driver.plan_disconnect(info, 'a', volume=volume) == (
+        f'rbd unmap /dev/rbd0 ({FSID}/volumes/volume-1)',
+    )

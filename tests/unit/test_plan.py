@@ -297,10 +297,8 @@ class TestShares:
 
 
 def test_librbd(get):
-    assert get('rbd').plan_connect(
-        info_of('rbd', hosts=['192.0.2.1', '192.0.2.2'], ports=None), 'a'
-    ) == (
-        'connect to 192.0.2.1 (3300 or 6789)',
-        'connect to 192.0.2.2 (3300 or 6789)',
+    assert get('rbd').plan_connect(info_of('rbd', ports=['6789', None]), 'guest') == (
+        'connect to 192.168.10.1:6789',
+        'connect to [::1] (3300 or 6789)',
         'QEMU opens rbd volumes/volume-1',
     )

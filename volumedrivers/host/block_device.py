@@ -170,6 +170,10 @@ class BlockDevices:
             if entry.endswith(ending)
         )
 
+    def map_uuid(self, name: str) -> str | None:
+        """Return the uuid of a device-mapper device; None: it is none."""
+        return read(self._block, name, 'dm', 'uuid')
+
     def holders(self, name: str) -> tuple[str, ...]:
         """Return the device-mapper devices over a device, by the kernel's names."""
         return tuple(

@@ -30,6 +30,7 @@ from volumedrivers.host import os_brick_link
 from volumedrivers.host import requirements
 from volumedrivers.host.brick import Brick
 from volumedrivers.libvirt import block_leftovers
+from volumedrivers.libvirt import plan
 from volumedrivers.libvirt.asked_paths import Ways
 from volumedrivers.libvirt.asked_paths import asked_paths
 from volumedrivers.libvirt.asked_paths import is_growing
@@ -131,6 +132,20 @@ class BlockDeviceDriver(VolumeDriver):
         :raises EndpointUnreachable: none answers
         """
         return {}
+
+    def portals_to_ask(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Return the portals, as ``host:port``, that are asked before os-brick is."""
+        return ()
+
+    def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Say how the connector gets at the volume, for a dry run."""
+        return ()
+
+    def plan_clean_up(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    ) -> tuple[str, ...]:
+        """Say what else a removal takes away, for a dry run."""
+        return ()
 
     def leave_out(
         self,
@@ -289,6 +304,20 @@ class BlockDeviceDriver(VolumeDriver):
         return remainders(
             self.context.devices, connection_info, volume, with_devices=self.REMOVES_DEVICE
         )
+
+    def plan_connect(self, connection_info: ConnectionInfo, attachment: str) -> tuple[str, ...]:
+        """Name the portals that are asked, the connector, the ways and the devices."""
+        return plan.of_connecting(self, connection_info)
+
+    def plan_disconnect(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[str, ...]:
+        """Name the maps, devices, links and sessions, as sysfs shows them now."""
+        return plan.of_removing(self, connection_info, volume)
 
     def why_not(self) -> str | None:
         """Name everything that is missing on this host."""

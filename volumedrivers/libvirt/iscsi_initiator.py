@@ -14,10 +14,12 @@
 
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import IscsiData
+from volumedrivers.host import iscsi_session
 from volumedrivers.libvirt import iscsi_ways
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.driver import Capability
+from volumedrivers.libvirt.volume_devices import readable
 
 
 class IscsiInitiatorDriver(BlockDeviceDriver):
@@ -27,6 +29,31 @@ class IscsiInitiatorDriver(BlockDeviceDriver):
     DISK_IO = 'native'
     DISK_IO_OPTIONAL = True
     REMOVES_DEVICE = True
+
+    def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Name the logins; without multipath the first that has a disk is enough."""
+        data = connection_info.data
+        if not isinstance(data, IscsiData):
+            return ()
+        options = self.connector_options()
+        with readable('/sys/class/iscsi_session'):
+            there = {
+                (session.portal, session.target): session.name
+                for session in iscsi_session.sessions(self.context.devices.sysfs)
+            }
+        lines = []
+        if options['use_multipath'] and not iscsi_ways.has_lists(connection_info.to_connector()):
+            lines.append(f'ask {data.targets[0].portal} for other portals (SendTargets)')
+        for index, way in enumerate(data.targets):
+            name = there.get((str(way.portal), way.iqn))
+            login = f'iscsiadm -m node -T {way.iqn} -p {way.portal} --login'
+            if name is not None:
+                lines.append(f'{name} of {way.portal} {way.iqn} is there')
+            elif index and not options['use_multipath']:
+                lines.append(f'if there is no disk yet: {login}')
+            else:
+                lines.append(login)
+        return tuple(lines)
 
     def _properties(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None

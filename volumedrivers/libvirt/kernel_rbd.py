@@ -34,6 +34,7 @@ from volumedrivers.host import requirements
 from volumedrivers.host.brick import Brick
 from volumedrivers.libvirt import ceph
 from volumedrivers.libvirt import network_source
+from volumedrivers.libvirt import plan
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import PathReport
@@ -199,6 +200,34 @@ class KernelRbd(VolumeDriver):
             Remainder('mapping', device.path, f'rbd:{device.identity}')
             for device in self._mine(connection_info, data, volume)
         )
+
+    def plan_connect(self, connection_info: ConnectionInfo, attachment: str) -> tuple[str, ...]:
+        """Name the monitors that are asked, and the image that is mapped."""
+        data = ceph.data_of(connection_info)
+        mapped = self._mapped(data)
+        lines = [
+            f'connect to {network_source.written(host)}' for host in self._cluster(data).monitors
+        ]
+        lines += [f'{data.name} is mapped as {device.path}' for device in mapped]
+        if not mapped:
+            lines += [plan.connector('RBD', {'do_local_attach': True}), f'rbd map {data.name}']
+        lines.append(f'device: {self._link(data)}')
+        return plan.without_secrets(connection_info, lines)
+
+    def plan_disconnect(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[str, ...]:
+        """Name the devices that are unmapped."""
+        data = ceph.data_of(connection_info)
+        lines = [
+            f'rbd unmap {device.path} ({device.identity})'
+            for device in self._mine(connection_info, data, volume)
+        ]
+        return tuple(lines) or (f'nothing: {data.name} is not mapped',)
 
     def _devices(self) -> tuple[rbd_device.RbdDevice, ...]:
         with readable(str(self.sysfs)):

@@ -28,6 +28,7 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import endpoint
+from volumedrivers.libvirt import plan
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import FailedPath
 from volumedrivers.libvirt.connected_volume import Identity
@@ -189,6 +190,37 @@ class NetworkSourceDriver(VolumeDriver):
         if uuid is None:
             return ()
         return (Remainder('secret', f'{secret.usage_type} {secret.usage_id}', uuid),)
+
+    def plan_connect(self, connection_info: ConnectionInfo, attachment: str) -> tuple[str, ...]:
+        """Name the hosts that are asked, the secret and the source."""
+        source = self.make_source(connection_info)
+        ports = self.DEFAULT_PORTS
+        lines = [
+            f'connect to {written(host)}'
+            + (f' ({" or ".join(map(str, ports))})' if host.port is None and ports else '')
+            for host in self.hosts_to_ask(connection_info, source)
+        ]
+        secret = self.make_secret(connection_info, attachment)
+        if secret is not None:
+            lines.append(f'define libvirt secret {secret.usage_type} {secret.usage_id}')
+        lines.append(f'QEMU opens {source.protocol} {source.name}')
+        return plan.without_secrets(connection_info, lines)
+
+    def plan_disconnect(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[str, ...]:
+        """Name the secret that is removed; there is nothing else."""
+        found = self.remains(connection_info, attachment, volume=volume)
+        if not found:
+            return ('nothing: QEMU opened the volume itself',)
+        return plan.without_secrets(
+            connection_info,
+            [f'undefine libvirt {each.kind} {each.name} ({each.detail})' for each in found],
+        )
 
     def _secrets(self, connection_info: ConnectionInfo) -> typing.Any:
         secrets = self.context.secrets

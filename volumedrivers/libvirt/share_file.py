@@ -24,6 +24,7 @@ from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.host.share import Share
+from volumedrivers.libvirt import plan
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import Remainder
@@ -217,6 +218,51 @@ class ShareFileDriver(VolumeDriver):
         if self.context.shares.mount_of(share) is None:
             return (Remainder('mount', place, 'the mount was begun'),)
         return (Remainder('mount', place, 'nobody uses it'),)
+
+    def plan_connect(self, connection_info: ConnectionInfo, attachment: str) -> tuple[str, ...]:
+        """Say whether the share is mounted, and how it would be."""
+        data = share_data(connection_info)
+        share = self.make_share(connection_info, data)
+        mount = self.context.shares.mount_of(share)
+        place = share.mount_point
+        if mount is None:
+            lines = [f'make directory {place}', self.mount_command(share)]
+        elif share.matches(mount):
+            lines = [f'already mounted: {share.source} at {place}']
+        else:
+            lines = [f'refused: {place} holds {mount.source} ({mount.fstype})']
+        lines.append(f'inspect {place}/{self.file_name(connection_info, data)}')
+        return plan.without_secrets(connection_info, lines)
+
+    def mount_command(self, share: Share) -> str:
+        """Say what mounts the share, for a dry run; credentials are not in it."""
+        options = list(share.options)
+        if share.credentials:
+            options.append('credentials=***')
+        words = ['-o', ','.join(options)] if options else []
+        return ' '.join(['mount', '-t', share.fstype, *words, share.source, share.mount_point])
+
+    def plan_disconnect(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[str, ...]:
+        """Say whether it would be unmounted, or who else uses it."""
+        share = self.share_of(connection_info, volume)
+        place = share.mount_point
+        users = self.context.shares.users
+        others = users.users(place) - {self._user(connection_info, attachment)}
+        if others:
+            lines = [f'stays mounted: {place} is used by {", ".join(sorted(others))}']
+        elif self.context.shares.mount_of(share) is None:
+            lines = [f'nothing: {share.source} is not mounted']
+        elif users.claimed(place) is None:
+            lines = [f'stays mounted: {place} was mounted by somebody else']
+        else:
+            lines = [f'unmount {place}', f'remove directory {place}']
+        return plan.without_secrets(connection_info, lines)
 
     def why_not(self) -> str | None:
         """Name everything that is missing on this host."""

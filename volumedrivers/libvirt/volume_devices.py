@@ -209,17 +209,21 @@ def remainders(
     paths = devices_of(devices, connection_info, volume)
     recorded = known_identity(volume)
     detail = ':'.join(recorded) if recorded else 'behind its LUN'
-    found = [
-        Remainder('map' if '/dm-' in path else 'device', path, detail)
-        for path in paths
-        if with_devices
-    ]
+    found = [Remainder(_kind_of(devices, path), path, detail) for path in paths if with_devices]
     found += [Remainder('link', link, _end_of(link)) for link in links_of(devices, paths, volume)]
     found += [
         Remainder('session', f'{session.portal} {session.target}', 'no disk is behind it')
         for session in empty_sessions(devices, connection_info)
     ]
     return tuple(found)
+
+
+def _kind_of(devices: BlockDevices, path: str) -> str:
+    with readable('sysfs'):
+        uuid = devices.map_uuid(os.path.basename(path))
+    if uuid is None:
+        return 'device'
+    return 'dm-crypt' if uuid.startswith('CRYPT-') else 'map'
 
 
 def _end_of(link: str) -> str:

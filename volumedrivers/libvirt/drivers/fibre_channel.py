@@ -15,6 +15,8 @@
 from collections.abc import Mapping
 import platform
 
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.connection_info import FibreChannelData
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
@@ -45,6 +47,16 @@ class FibreChannelVolumeDriver(BlockDeviceDriver):
             'device_scan_attempts': self.conf.num_volume_scan_tries,
             'enforce_multipath': self.conf.volume_enforce_multipath,
         }
+
+    def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Name the ports that are scanned."""
+        data = connection_info.data
+        if not isinstance(data, FibreChannelData):
+            return ()
+        return tuple(
+            f'scan for LUN {lun} of target port {wwpn}'
+            for wwpn, lun in zip(data.wwpns, data.luns, strict=True)
+        )
 
     def removal_info(self, properties: Mapping[str, object]) -> Mapping[str, object] | None:
         """The properties again: this connector expects multipath_id here."""

@@ -80,6 +80,22 @@ class GpfsVolumeDriver(VolumeDriver):
     ) -> None:
         """Do nothing: nothing was done."""
 
+    def plan_connect(self, connection_info: ConnectionInfo, attachment: str) -> tuple[str, ...]:
+        """Name the path that is looked at."""
+        data = connection_info.data
+        path = data.device_path if isinstance(data, LocalData) else 'nothing'
+        return (f'look at {path}, which has to lie on a file system of type gpfs',)
+
+    def plan_disconnect(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[str, ...]:
+        """Say that it stays."""
+        return ('nothing: the file stays where it is',)
+
     def lock_names(
         self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
     ) -> tuple[str, ...]:

@@ -62,6 +62,13 @@ class KernelInitiator(IscsiInitiatorDriver):
         missing = super().why_not()
         return None if missing is None else f'{missing}; or set iscsi_client = qemu'
 
+    def portals_to_ask(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Return all, unless the offload card has a network of its own."""
+        data = connection_info.data
+        if self.conf.iscsi_iface not in (None, 'default') or not isinstance(data, IscsiData):
+            return ()
+        return tuple(dict.fromkeys(str(way.portal) for way in data.targets))
+
     def choose_ways(
         self, connection_info: ConnectionInfo, properties: dict[str, typing.Any]
     ) -> Ways:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import LightOSData
+from volumedrivers.connection_info import NvmePortal
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
@@ -44,18 +45,34 @@ class LightOSVolumeDriver(BlockDeviceDriver):
 
     def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
         """Ask the nodes; the discovery client copes with those that are down itself."""
-        data = connection_info.data
-        if not isinstance(data, LightOSData) or any(
-            way.transport != 'tcp' for way in data.portals
-        ):
+        ways = _ways_to_ask(connection_info)
+        if not ways:
             return {}
-        portals = dict.fromkeys((way.portal.host, way.portal.port) for way in data.portals)
+        portals = dict.fromkeys((way.portal.host, way.portal.port) for way in ways)
         result = self.context.endpoints.check(
             'nvme', tuple(portals), timeout=self.conf.endpoint_timeout
         )
         return dict(result.failed)
 
+    def portals_to_ask(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Return those of dead_portals."""
+        return tuple(dict.fromkeys(str(way.portal) for way in _ways_to_ask(connection_info)))
+
+    def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """The discovery client connects what it is told of."""
+        data = connection_info.data
+        if not isinstance(data, LightOSData):
+            return ()
+        return (f'tell the discovery client of {data.uuid} in {data.subsystem_nqn}',)
+
     def promised_identity(self, connection_info: ConnectionInfo) -> Identity | None:
         """The namespace's UUID."""
         data = connection_info.data
         return Identity('uuid', data.uuid) if isinstance(data, LightOSData) else None
+
+
+def _ways_to_ask(connection_info: ConnectionInfo) -> tuple[NvmePortal, ...]:
+    data = connection_info.data
+    if not isinstance(data, LightOSData):
+        return ()
+    return data.portals if all(way.transport == 'tcp' for way in data.portals) else ()

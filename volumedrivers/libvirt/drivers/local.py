@@ -67,6 +67,22 @@ class LocalVolumeDriver(VolumeDriver):
     ) -> None:
         """Do nothing: the device stays where Cinder made it."""
 
+    def plan_connect(self, connection_info: ConnectionInfo, attachment: str) -> tuple[str, ...]:
+        """Name the path that is looked at."""
+        data = connection_info.data
+        path = data.device_path if isinstance(data, LocalData) else 'nothing'
+        return (f'device: {path}',)
+
+    def plan_disconnect(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> tuple[str, ...]:
+        """Say that it stays."""
+        return ('nothing: the device stays where Cinder made it',)
+
     def lock_names(
         self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None
     ) -> tuple[str, ...]:

@@ -13,12 +13,14 @@
 """NVMe over Fabrics: TCP, RDMA and Fibre Channel."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import os
 import typing
 
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import NvmeData
+from volumedrivers.connection_info import NvmePortal
 from volumedrivers.connection_info import NvmeTarget
 from volumedrivers.host import brick
 from volumedrivers.host import nvme_controller
@@ -72,18 +74,54 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
 
     def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
         """Ask where all portals are TCP; other transports cannot be asked."""
-        data = connection_info.data
-        if not isinstance(data, NvmeData) or len(data.targets) != 1:
-            # A replicated volume has its own rules how many it can do without.
-            return {}
-        ways = data.targets[0].portals
-        if any(way.transport != 'tcp' for way in ways):
+        ways = _ways_to_ask(connection_info)
+        if not ways:
             return {}
         portals = dict.fromkeys((way.portal.host, way.portal.port) for way in ways)
         result = self.context.endpoints.check(
             'nvme', tuple(portals), timeout=self.conf.endpoint_timeout
         )
         return dict(result.failed)
+
+    def portals_to_ask(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Return those of dead_portals."""
+        return tuple(dict.fromkeys(str(way.portal) for way in _ways_to_ask(connection_info)))
+
+    def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Name the controllers that are connected, or are already."""
+        data = connection_info.data
+        if not isinstance(data, NvmeData):
+            return ()
+        lines = []
+        for target in data.targets:
+            for way in target.portals:
+                there = self._controllers(target, (way,))
+                host, port = way.portal.host, way.portal.port
+                lines.append(
+                    f'controller {" ".join(sorted(there))} of {way.portal} {target.nqn} is there'
+                    if there
+                    else f'nvme connect -t {way.transport} -a {host} -s {port} -n {target.nqn}'
+                )
+        return tuple(lines)
+
+    def plan_clean_up(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    ) -> tuple[str, ...]:
+        """Name the controllers that go, and those that others need."""
+        data = connection_info.data
+        if not isinstance(data, NvmeData):
+            return ()
+        mine = frozenset(self._namespaces(connection_info, volume))
+        lines = []
+        for target in data.targets:
+            for name, seen in sorted(self._controllers(target, target.portals).items()):
+                others = sorted(seen - mine)
+                lines.append(
+                    f'controller stays: {name} has other namespaces ({", ".join(others)})'
+                    if others
+                    else f'delete controller {name} ({target.nqn})'
+                )
+        return tuple(lines)
 
     def leave_out(
         self,
@@ -130,14 +168,11 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
         if not isinstance(data, NvmeData):
             return found
         mine = frozenset(self._namespaces(connection_info, volume))
-        with readable('/sys/class/nvme'):
-            through = {
-                name: namespaces
-                for target in data.targets
-                for name, namespaces in nvme_controller.controllers(
-                    target.nqn, _portals(target), sysfs=self.context.devices.sysfs
-                ).items()
-            }
+        through = {
+            name: namespaces
+            for target in data.targets
+            for name, namespaces in self._controllers(target, target.portals).items()
+        }
         ours = frozenset(name for name, seen in through.items() if seen <= mine)
         stays = {each for name, seen in through.items() if name not in ours for each in seen}
         return (
@@ -148,6 +183,14 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
                 for name in sorted(mine - stays)
             ),
         )
+
+    def _controllers(
+        self, target: NvmeTarget, ways: Sequence[NvmePortal]
+    ) -> Mapping[str, frozenset[str]]:
+        with readable('/sys/class/nvme'):
+            return nvme_controller.controllers(
+                target.nqn, _addresses(ways), sysfs=self.context.devices.sysfs
+            )
 
     def _namespaces(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
@@ -187,13 +230,24 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
         brick.under_connect_lock(delete)
 
 
-def _portals(target: NvmeTarget) -> frozenset[tuple[str, str]]:
-    return frozenset((way.portal.host, str(way.portal.port)) for way in target.portals)
+def _ways_to_ask(connection_info: ConnectionInfo) -> tuple[NvmePortal, ...]:
+    data = connection_info.data
+    if not isinstance(data, NvmeData) or len(data.targets) != 1:
+        # A replicated volume has its own rules how many it can do without.
+        return ()
+    ways = data.targets[0].portals
+    return ways if all(way.transport == 'tcp' for way in ways) else ()
+
+
+def _addresses(ways: Sequence[NvmePortal]) -> frozenset[tuple[str, str]]:
+    return frozenset((way.portal.host, str(way.portal.port)) for way in ways)
 
 
 def _idle_controllers(data: NvmeData, sysfs: str) -> tuple[str, ...]:
     return tuple(
         name
         for target in data.targets
-        for name in nvme_controller.idle_controllers(target.nqn, _portals(target), sysfs=sysfs)
+        for name in nvme_controller.idle_controllers(
+            target.nqn, _addresses(target.portals), sysfs=sysfs
+        )
     )

@@ -118,6 +118,10 @@ class VzstorageVolumeDriver(ShareFileDriver):
         """Name the cluster: the mount point depends on the password."""
         return (f'vzstorage {cluster_name(share_data(connection_info))}',)
 
+    def mount_command(self, share: Share) -> str:
+        """The connector computes the rest itself."""
+        return f'os-brick {PROTOCOL} connector mounts {share.source} at {share.mount_point}'
+
     def find_file(
         self,
         connection_info: ConnectionInfo,
