@@ -99,20 +99,18 @@ class FakeGuest:
     def sources(self) -> guest_sources.GuestSources:
         if 'disks' in self.fakes.fail:
             raise self.fakes.fail['disks']
-        live = etree.Element('domain')
-        if self.running:
-            live.set('id', '1')
-        roots = [live]
-        for root, disks in ((live, self.present), (etree.Element('domain'), self.defined)):
-            if disks is None:
+        defined = self.present if self.defined is None else self.defined
+        roots = []
+        for live, disks in ((True, self.present), (False, defined)):
+            if live and not self.running:
                 continue
-            if root is not live:
-                roots.append(root)
+            root = etree.Element('domain', {'id': '1'} if live else {})
             etree.SubElement(root, 'name').text = self.name
             etree.SubElement(root, 'uuid').text = self.uuid
             devices = etree.SubElement(root, 'devices')
             devices.extend([etree.fromstring(disk.to_xml()) for disk in disks])
             devices.extend([etree.fromstring(other) for other in self.others])
+            roots.append(root)
         return guest_sources.of_definitions(roots, is_persistent=True)
 
     def names(self) -> target_names.Names:

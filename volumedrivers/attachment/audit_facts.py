@@ -28,7 +28,6 @@ from volumedrivers.host import rbd_device
 from volumedrivers.host import share_health
 from volumedrivers.host.path_walk import PathWalk
 from volumedrivers.host.path_walk import is_within
-from volumedrivers.libvirt import whole_host
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
@@ -119,6 +118,8 @@ def gather(context: 'AttachmentContext') -> Facts:
     :raises HypervisorUnavailable, HypervisorError: libvirt could not say
     :raises JournalUnusable, HostUnreadable
     """
+    from volumedrivers.libvirt import whole_host  # noqa: PLC0415 - imports libvirt
+
     rows = {row.key: row for row in context.journal.find()}
     guests = dict(_guests(context))
     drivers = context.registry.context
