@@ -251,8 +251,9 @@ def device_names(facts: Facts) -> frozenset[str]:
     found: set[str] = set()
     for row in facts.rows.values():
         for path in paths_of(row):
-            if path.startswith('/dev/'):
-                found |= with_below(facts, os.path.basename(os.path.realpath(path)))
+            name = facts.inventory.kernel_name(path)
+            if name is not None:
+                found |= with_below(facts, name)
     return frozenset(found)
 
 

@@ -13,7 +13,6 @@
 """Look for disks of guests that the journal does not know."""
 
 from collections.abc import Iterator
-import os
 import re
 import shlex
 import typing
@@ -45,12 +44,11 @@ class Owners(typing.NamedTuple):
     paths: 'dict[str, Record]'
     devices: 'dict[str, Record]'
 
-    def of(self, disk: 'DiskSources') -> 'Record | None':
+    def of(self, facts: 'Facts', disk: 'DiskSources') -> 'Record | None':
         """Return the row whose volume the disk has, whatever it is called."""
         for source in (disk.source, *disk.below):
-            row = self.paths.get(source)
-            if row is None and source.startswith('/dev/'):
-                row = self.devices.get(os.path.basename(os.path.realpath(source)))
+            name = facts.inventory.kernel_name(source)
+            row = self.paths.get(source) or self.devices.get(name or '')
             if row is not None:
                 return row
         return None
@@ -64,8 +62,8 @@ def owners(facts: 'Facts') -> Owners:
             continue
         for path in paths_of(row):
             found.paths.setdefault(path, row)
-            if path.startswith('/dev/'):
-                name = os.path.basename(os.path.realpath(path))
+            name = facts.inventory.kernel_name(path)
+            if name is not None:
                 found.devices.setdefault(name, row)
     return found
 
@@ -87,7 +85,7 @@ def _of_disk(
     volume_id = guest_disks.volume_id_of(disk) or ''
     if make_key(guest.uuid, volume_id) in facts.rows:
         return None
-    owner = known.of(disk)
+    owner = known.of(facts, disk)
     if owner is not None and owner.domain_uuid == guest.uuid:
         return None  # the volume's own disk, under another name
     what = f'{disk.target}: {disk.source or "empty"}'
@@ -129,8 +127,8 @@ def _of_disk(
 def _of_source(
     facts: 'Facts', disk: 'DiskSources', finding: typing.Callable[..., Finding]
 ) -> Finding | None:
-    if disk.type == 'block' and disk.source.startswith('/dev/'):
-        name = os.path.basename(os.path.realpath(disk.source))
+    name = facts.inventory.kernel_name(disk.source)
+    if name is not None:
         device = facts.inventory.devices.get(name)
         names = (name,) if device is None or not device.below else device.below
         route = next(filter(None, (_remote_route(one) for one in names)), None)

@@ -234,7 +234,7 @@ def _copies(facts: 'Facts') -> Iterator[Finding]:
         devices = there.get((volume.identity.kind, volume.identity.value), ())
         if len(devices) < 2 or volume.path is None:
             continue
-        own = audit_facts.with_below(facts, os.path.basename(os.path.realpath(volume.path)))
+        own = audit_facts.with_below(facts, facts.inventory.kernel_name(volume.path) or '')
         others = sorted(device.name for device in devices if device.name not in own)
         if others:
             yield _finding(

@@ -66,14 +66,25 @@ class Link:
 class Inventory:
     """What sysfs and /dev say.
 
+    :ivar dev: directory of the device nodes
     :ivar devices: by the kernel's name
     :ivar targets: names of the targets of all iSCSI sessions and NVMe
         controllers
     """
 
+    dev: str
     devices: dict[str, Device]
     links: tuple[Link, ...]
     targets: frozenset[str]
+
+    def kernel_name(self, path: str) -> str | None:
+        """Return what the kernel calls a device; None: the path is not one of a device.
+
+        Nothing outside the directory of device nodes is looked at.
+        """
+        if not path.startswith(self.dev + os.sep):
+            return None
+        return os.path.basename(os.path.realpath(path))
 
     def with_identity(self) -> dict[tuple[str, str], tuple[Device, ...]]:
         """Return the devices by identity, without decrypted views."""
@@ -91,6 +102,7 @@ def take(sysfs: str = '/sys', dev: str = '/dev') -> Inventory:
     """
     block = os.path.join(sysfs, 'block')
     return Inventory(
+        dev=dev,
         devices={
             name: _device(block, name) for name in os.listdir(block) if not _NEVER.fullmatch(name)
         },
