@@ -40,6 +40,11 @@ class Call(typing.Generic[T]):
     :raises RuntimeError: the process can have no more threads
     """
 
+    what: str
+    ended: threading.Event
+    _thread: threading.Thread
+    _interrupt: BaseException | None
+
     def __init__(self, function: Callable[[], T], *, what: str) -> None:
         self._prepare(function, what)
         try:
@@ -75,7 +80,7 @@ class Call(typing.Generic[T]):
         self.what = what
         # Not join(), which takes a thread for ended when it is interrupted itself.
         self.ended = threading.Event()
-        self._interrupt: BaseException | None = None
+        self._interrupt = None
         self._results: list[T] = []
         self._errors: list[BaseException] = []
         context = contextvars.copy_context()
