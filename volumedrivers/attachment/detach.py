@@ -12,6 +12,7 @@
 
 """The steps of detaching a volume.  Nothing is undone: calling it again goes on."""
 
+import time
 import typing
 
 from volumedrivers import exception
@@ -33,6 +34,9 @@ if typing.TYPE_CHECKING:
 
 # Seconds that asking libvirt takes besides waiting for the guest.
 _MARGIN = 60.0
+# Seconds that QEMU may take for a request of a process that has died since.
+_FORMER_REQUEST = 2.0
+_POLL = 0.02
 
 
 class Detach(Work):
@@ -112,6 +116,7 @@ class Detach(Work):
 
     def detach(self) -> None:
         """Take the disk out of the guest and wait until it has let go."""
+        self._await_former_request()
         if self._seen is None:
             # An attach that hangs in QEMU, or was begun by somebody else.
             self.guest.wait_until_idle()
@@ -211,6 +216,25 @@ class Detach(Work):
             # name that another disk of the guest has.
             found = guest_disks.find_source(disks, self.record.source)
         return found
+
+    def _await_former_request(self) -> None:
+        """Let a disk go that was asked for by a process that has just died.
+
+        Asked for again at the moment at which QEMU has let go of it, libvirt
+        9.0 forgets it while QEMU has its files open, or crashes.
+        """
+        before = self.before
+        if self._seen is None or before is None or before.is_settled:
+            return
+        age = max(0.0, time.time() - before.changed)
+        end = time.monotonic() + _FORMER_REQUEST - age
+        while time.monotonic() < end and self.guest.is_running():
+            if all(
+                guest_disks.volume_id_of(disk) != self.volume_id for disk in self.guest.disks()
+            ):
+                break
+            time.sleep(_POLL)
+        self._seen = self._disk()
 
     def _alias_of(self, disk: 'Disk') -> str | None:
         # A disk that was found by its source alone may have any alias.
