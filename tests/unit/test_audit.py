@@ -115,7 +115,7 @@ class Endpoints:
     def check(self, protocol: str, endpoints: typing.Any, *, timeout: float) -> typing.Any:
         failed = tuple((f'{h}:{p}', 'silent') for h, p in endpoints if (h, p) not in self.alive)
         if len(failed) == len(endpoints):
-            raise exception.EndpointUnreachable(protocol=protocol, failed=failed)
+            raise exception.EndpointUnreachable(protocol=protocol, endpoint='all', reason='silent')
         return types.SimpleNamespace(failed=failed)
 
 
