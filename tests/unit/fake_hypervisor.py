@@ -27,6 +27,7 @@ from volumedrivers.attachment.journal import Journal
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.record import Opened
 from volumedrivers.conf import opts
+from volumedrivers.host.block_device import DevicePaths
 from volumedrivers.host.fair_lock import FairLocks
 from volumedrivers.libvirt import guest_sources
 from volumedrivers.libvirt import target_names
@@ -171,6 +172,8 @@ class FakeHypervisor:
 class FakeDevices:
     """Enough of volumedrivers.host.block_device.BlockDevices."""
 
+    failed: tuple[tuple[str, str], ...] = ()
+
     def stable_path(self, path: str, *, wait: float = 5.0) -> str | None:
         return path if path.startswith('/dev/disk/') else None
 
@@ -179,6 +182,9 @@ class FakeDevices:
 
     def size(self, path: str) -> int:
         raise exception.VolumeNotConnected(volume_id=None)
+
+    def paths(self, path: str) -> DevicePaths:
+        return DevicePaths(('sda', 'sdb'), self.failed)
 
 
 class FakeDriver:

@@ -97,6 +97,7 @@ class ConnectAgain(Work):
             guest_uuid=self.guest.uuid,
             volume_id=self.volume_id,
             driver_volume_type=self.info.driver_volume_type,
+            target=self.record.target,
             source=self.record.source,
             identity=None if volume.identity is None else str(volume.identity),
             paths_before=0 if self.recorded is None else self.recorded.paths.found,

@@ -127,9 +127,8 @@ def volume(context: 'AttachmentContext', guest: 'Guest', name: str) -> AttachedV
 def state_of(context: 'AttachmentContext', record: Record) -> str:
     """Say in a few words how far an attachment is whose volume the guest has."""
     if record.operation is not None:
-        return f'{record.operation} unfinished' + (
-            f' in step {record.step}' if record.step else ''
-        )
+        how = 'running' if _is_running(context, record) else 'unfinished'
+        return f'{record.operation} {how}' + (f' in step {record.step}' if record.step else '')
     return ATTACHED if record.boot_id == context.boot_id else NOT_CONNECTED
 
 
@@ -148,7 +147,7 @@ def recorded(context: 'AttachmentContext', record: Record) -> Recorded:
         paths_asked=None if volume is None else volume.paths.asked,
         paths_found=None if volume is None else volume.paths.found,
         paths_failed=() if volume is None else volume.paths.failed,
-        connect_seconds=None if volume is None else volume.seconds,
+        connect_seconds=None if volume is None else round(volume.seconds, 3),
         encryption=None if opened is None else f'{opened.provider} ({opened.by})',
         this_boot=record.boot_id == context.boot_id,
         began=_time(record.began),
@@ -210,6 +209,14 @@ def _described(
     return dataclasses.replace(
         found, state=state_of(context, record), record=recorded(context, record)
     )
+
+
+def _is_running(context: 'AttachmentContext', record: Record) -> bool:
+    try:
+        return context.locks.holder(context.volume_lock(record.volume_id)) is not None
+    except exception.VolumeDriversError as error:
+        LOG.warning('whether %s still runs is not known: %s', record.operation, error)
+        return False
 
 
 def _time(seconds: float) -> str:

@@ -40,6 +40,7 @@ from volumedrivers.attachment.connect_again import Repair
 from volumedrivers.attachment.context import AttachmentContext
 from volumedrivers.attachment.context import Observer
 from volumedrivers.attachment.detach import Detach
+from volumedrivers.attachment.detach import require_volume
 from volumedrivers.attachment.encryption import Encryptor
 from volumedrivers.attachment.journal import Journal
 from volumedrivers.attachment.keys import Keys
@@ -246,7 +247,7 @@ class AttachmentManager:
         domain = self.context.hypervisor.guest(guest)
         volume_id = lookup.volume_id(self.context, domain, volume, connection_info)
         with self.context.lock_volume(volume_id, 'reconnect', domain.name) as held:
-            before = self._recorded(domain, volume_id, held)
+            before = self._recorded(domain, volume_id, volume, held)
             info = lookup.connection_info_to_connect(before, connection_info)
             job = Reconnect(self.context, domain, info, before, held)
             job.find()
@@ -264,7 +265,7 @@ class AttachmentManager:
         domain = self.context.hypervisor.guest(guest)
         volume_id = lookup.volume_id(self.context, domain, volume, connection_info)
         with self.context.lock_volume(volume_id, 'repair', domain.name) as held:
-            before = self._recorded(domain, volume_id, held)
+            before = self._recorded(domain, volume_id, volume, held)
             info = lookup.connection_info_to_connect(before, connection_info)
             job = Repair(self.context, domain, info, before, held)
             return job.result(steps.run(job, job.steps()))
@@ -272,7 +273,6 @@ class AttachmentManager:
     def repair_all(
         self,
         guest: str | None = None,
-        volume: str | None = None,
         *,
         connection_infos: Mapping[str, ConnectionInfo] | None = None,
     ) -> tuple[Repaired, ...]:
@@ -281,33 +281,22 @@ class AttachmentManager:
         One that fails does not stop the others.
 
         :param guest: only those of this guest
-        :param volume: this one, whether or not it lacks a path
         :param connection_infos: by volume id, for volumes whose connection
             needs credentials
-        :raises NotRecorded: the volume, if one is given
         """
-        context = self.context
         infos = connection_infos or {}
-        domain = None if guest is None else context.hypervisor.guest(guest)
-        if domain is not None and volume is not None:
-            volume_id = lookup.volume_id(context, domain, volume, None)
-            record = context.journal.get(make_key(domain.uuid, volume_id))
-            if record is None:
-                raise exception.NotRecorded(volume=volume, guest=domain.name)
-            records: tuple[Record, ...] = (record,)
-        else:
-            records = repair_all.lacking(context, None if domain is None else domain.uuid)
-        return tuple(
-            repair_all.repair(
-                context,
-                record,
-                lambda record=record: self.repair(  # type: ignore[misc]
-                    record.domain_uuid,
-                    record.volume_id,
-                    connection_info=infos.get(record.volume_id),
-                ),
+        domain_uuid = None if guest is None else self.context.hypervisor.guest(guest).uuid
+
+        def repair(record: Record) -> ConnectResult:
+            return self.repair(
+                record.domain_uuid,
+                record.volume_id,
+                connection_info=infos.get(record.volume_id),
             )
-            for record in records
+
+        return tuple(
+            repair_all.repair(self.context, record, repair)
+            for record in repair_all.lacking(self.context, domain_uuid)
         )
 
     def forget(self, guest: str, volume: str, *, force: bool = False) -> Record:
@@ -383,7 +372,8 @@ class AttachmentManager:
         recover.finish(self.context, record, held)
         return self.context.journal.get(record.key)
 
-    def _recorded(self, domain: 'Guest', volume_id: str, held: 'Held') -> Record:
+    def _recorded(self, domain: 'Guest', volume_id: str, volume: str, held: 'Held') -> Record:
+        require_volume(domain, volume_id, guest_disks.find(domain, volume_id), volume)
         record = self._settled(domain, volume_id, held)
         if record is None:
             raise exception.NotRecorded(volume=volume_id, guest=domain.name)

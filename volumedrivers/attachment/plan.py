@@ -249,15 +249,13 @@ def _extend(job: Extend, volume: str | None) -> Plan:
     guest, record = job.guest, job.record
     opened = record.opened
     where = _where(record)
-    grow: tuple[str, ...] = (
-        f'let this host see that {where or "the volume"} has {job.requested} bytes',
-    )
+    grow = _growing(job, where)
     if opened is not None and opened.by == 'host':
         grow += (f'cryptsetup resize {opened.path}',)
     less = opened.header_size if opened is not None else 0
     running = guest.is_running()
     actions = {
-        'identify': (f'make sure that {where} still is {_identity(record)}',) if where else (),
+        'identify': _comparing(record, where),
         'extend': grow,
         'resize': (
             f'tell guest {guest.name} that {job.target} has {job.requested - less} bytes'
@@ -400,8 +398,21 @@ def _where(record: Record) -> str:
     return record.source or (volume.path or '' if volume is not None else '')
 
 
-def _identity(record: Record) -> str:
+def _comparing(record: Record, where: str) -> tuple[str, ...]:
     volume = record.volume
-    if volume is None or volume.identity is None:
-        return f'volume {record.volume_id}'
-    return str(volume.identity)
+    if volume is None or volume.identity is None or volume.identity.kind == 'path':
+        return ()  # its name is all that it is known by
+    return (f'make sure that {where} still is {volume.identity}',)
+
+
+def _growing(job: Extend, where: str) -> tuple[str, ...]:
+    source_type = job.volume.source_type if job.volume is not None else ''
+    if source_type == 'block':
+        return (
+            f'scan {where} again, on all its paths, until this host sees {job.requested} bytes',
+        )
+    if source_type == 'file':
+        return (f'make sure that {where} is the file that was attached; QEMU makes it larger',)
+    if source_type == 'network':
+        return (f'make sure that {where} is the volume that was attached; QEMU asks its storage',)
+    return ('let this host look again at the volume',)

@@ -41,14 +41,14 @@ def lacking(context: 'AttachmentContext', domain_uuid: str | None) -> tuple[Reco
 
 
 def repair(
-    context: 'AttachmentContext', record: Record, function: Callable[[], ConnectResult]
+    context: 'AttachmentContext', record: Record, function: Callable[[Record], ConnectResult]
 ) -> Repaired:
     """Repair one; an error of the package is told in the result."""
     started = time.monotonic()
     before = _paths_now(context, record)
     result, problem = None, None
     try:
-        result = function()
+        result = function(record)
     except exception.VolumeDriversError as error:
         problem = '; '.join((str(error), *getattr(error, '__notes__', ())))
     asked = record.volume.paths.asked if record.volume is not None else 0

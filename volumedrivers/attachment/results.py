@@ -134,6 +134,7 @@ class QosResult(Result):
 class ConnectResult(Result):
     """A volume of a guest is on this host (again), with these paths.
 
+    :ivar target: the guest's disk
     :ivar paths_before: how many there were before a repair
     """
 
@@ -141,6 +142,7 @@ class ConnectResult(Result):
     guest_uuid: str
     volume_id: str
     driver_volume_type: str
+    target: str | None
     source: str
     identity: str | None
     paths_before: int

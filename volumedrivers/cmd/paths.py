@@ -20,6 +20,9 @@ import typing
 from volumedrivers import exception
 from volumedrivers.cmd import base
 
+if typing.TYPE_CHECKING:
+    from volumedrivers.connection_info import ConnectionInfo
+
 
 class Reconnect(base.ShowOne):
     """Bring a guest's volume to this host again, after a reboot."""
@@ -95,15 +98,30 @@ class Repair(base.Lister):
         infos = self.connection_infos(args.connection_info)
         services = self.program.services
         services.set_up()
-        with base.wanted_disk():
-            rows = [
-                result.to_dict()
-                for result in services.manager.repair_all(
-                    args.guest, args.volume, connection_infos=infos
-                )
-            ]
+        if args.volume is None:
+            found = services.manager.repair_all(args.guest, connection_infos=infos)
+            rows = [result.to_dict() for result in found]
+        else:
+            rows = [self._one(args, infos)]
         if any(row['degraded'] for row in rows):
             self.exit_code = exception.Degraded.exit_code
         if any(row['problem'] for row in rows):
             self.exit_code = exception.OperationFailed.exit_code
         return rows
+
+    def _one(
+        self, args: argparse.Namespace, infos: 'Mapping[str, ConnectionInfo]'
+    ) -> dict[str, typing.Any]:
+        """Repair the volume that was named; what goes wrong is raised."""
+        if len(infos) > 1:
+            raise exception.InvalidOption(
+                option='--connection-info',
+                found='given more than once',
+                expected='that of VOLUME only',
+            )
+        with base.wanted_disk():
+            result = self.program.services.manager.repair(
+                args.guest, args.volume, connection_info=next(iter(infos.values()), None)
+            )
+        row = {name: getattr(result, name, None) for name in self.COLUMNS}
+        return row | {'seconds': round(sum(result.seconds.values()), 3)}

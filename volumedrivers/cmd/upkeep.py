@@ -17,7 +17,6 @@ import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import dataclasses
 import typing
 
 from volumedrivers import exception
@@ -36,12 +35,13 @@ class Audit(base.Lister):
         'severity',
         'kind',
         'guest',
+        'guest_uuid',
         'volume_id',
         'what',
         'detail',
         'what_to_do',
     )
-    TEXT_COLUMNS = ('severity', 'kind', 'guest', 'volume_id', 'what', 'what_to_do')
+    TEXT_COLUMNS = ('severity', 'kind', 'guest', 'volume_id', 'what', 'detail', 'what_to_do')
     NOTHING = 'The journal, the guests and this host agree.'
     EPILOG = (
         f'For cron: exits with 0 if there is no problem (notes are none), and with '
@@ -58,8 +58,7 @@ class Audit(base.Lister):
         """Return a row for each finding."""
         services = self.program.services
         services.set_up()
-        rows = [dataclasses.asdict(one) for one in services.manager.audit()]
-        rows = [{name: _plain(row[name]) for name in self.COLUMNS} for row in rows]
+        rows = [finding.to_dict() for finding in services.manager.audit()]
         if any(row['severity'] == 'problem' for row in rows):
             self.exit_code = errors.DISAGREEMENT
         return [row for row in rows if row['severity'] == 'problem' or not args.problems]
@@ -81,7 +80,7 @@ class Audit(base.Lister):
             self.app.stdout.writelines(f'{line}\n' for line in _lines(row, width))
         counted = collections.Counter(row['severity'] for row in rows)
         said = ', '.join(f'{number} {severity}' for severity, number in sorted(counted.items()))
-        self.app.stdout.write(f'\n{len(rows)} findings: {said}\n')
+        self.app.stdout.write(f'\n{len(rows)} finding{"s"[: len(rows) > 1]}: {said}\n')
         return 0
 
 
@@ -163,18 +162,12 @@ class Forget(base.ShowOne):
         }
 
 
-def _plain(value: object) -> object:
-    # An enumeration's value; JSON writes it as it is, and a comparison finds it.
-    return str(value) if isinstance(value, str) else value
-
-
 def _lines(row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
-    where = ' '.join(word for word in (row['guest'], row['volume_id']) if word)
     indent = ' ' * _SEVERITY_WIDTH
-    what = f'{where}: {row["what"]}' if where else row['what']
-    first, *others = text.wrap(what, width, indent=_SEVERITY_WIDTH)
-    yield f'{row["severity"]:<{_SEVERITY_WIDTH}}{first}'
-    yield from (f'{indent}{line}' for line in others)
+    head = ' '.join(word for word in (row['kind'], row['guest'], row['volume_id']) if word)
+    yield f'{row["severity"]:<{_SEVERITY_WIDTH}}{head}'
+    said = ': '.join(part for part in (row['what'], row['detail']) if part)
+    yield from (f'{indent}{line}' for line in text.wrap(said, width, indent=_SEVERITY_WIDTH))
     if row['what_to_do']:
         advice = text.wrap(row['what_to_do'], width, indent=_SEVERITY_WIDTH + 3)
         yield f'{indent}-> {advice[0]}'
