@@ -254,6 +254,16 @@ def test_some_of_several_answer():
     )
 
 
+def test_others_are_not_waited_for_long_once_one_has_answered():
+    with listener(b'ceph v2\n') as (good, _), listener(None) as (silent, _):
+        start = time.monotonic()
+        result = endpoint.Probe().check('rbd', [silent, good], timeout=60, grace=0.2)
+        assert time.monotonic() - start < 30
+    assert result.answered == (f'127.0.0.1:{good[1]}',)
+    assert [name for name, _ in result.failed] == [f'127.0.0.1:{silent[1]}']
+    assert result.failed[0][1].startswith('no answer within 0.')
+
+
 def test_one_deadline_for_all():
     """Twenty silent endpoints together cost the timeout once, not twenty times."""
     with contextlib.ExitStack() as stack:

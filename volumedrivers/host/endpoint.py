@@ -156,6 +156,7 @@ class Probe:
         endpoints: Sequence[tuple[str, int]],
         *,
         timeout: float,
+        grace: float | None = None,
         initiator_name: str = PROBE_INITIATOR,
     ) -> ProbeResult:
         """Probe all endpoints at once.
@@ -163,6 +164,8 @@ class Probe:
         :param protocol: rbd, iscsi, nvme, gluster or nbd: decides what is said
         :param endpoints: (host name or address, port) of each
         :param timeout: seconds for all of them together, names and all
+        :param grace: seconds that the others get once one has answered; None:
+            as long as the first
         :param initiator_name: who asks an iSCSI target
         :raises EndpointUnreachable: none answered
         :raises InvalidOption: the protocol is none of those
@@ -172,7 +175,8 @@ class Probe:
             raise exception.InvalidOption(
                 option='protocol', found=repr(protocol), expected=' or '.join(sorted(HANDSHAKES))
             )
-        deadline = time.monotonic() + timeout
+        start = time.monotonic()
+        end = deadline = start + timeout
         reasons: dict[int, str | None] = {}
         answers: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
         for index, endpoint in enumerate(endpoints):
@@ -192,11 +196,14 @@ class Probe:
             ).start()
         while len(reasons) < len(endpoints):
             try:
-                index, reason = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                index, reason = answers.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
                 break
             reasons[index] = reason
-        late = f'no answer within {timeout:g} s'
+            if reason is None and grace is not None:
+                end = min(end, time.monotonic() + grace)
+        waited = timeout if end == deadline else round(end - start, 1)
+        late = f'no answer within {waited:g} s'
         outcome = [
             (_written(endpoint), reasons.get(index, late))
             for index, endpoint in enumerate(endpoints)

@@ -28,6 +28,12 @@ from volumedrivers.libvirt.connected_volume import PathReport
 _NO_REASONS: Mapping[str | None, str] = types.MappingProxyType({})
 
 
+# Seconds that the portals of a volume get once one of them has answered: the
+# volume is usable, and what comes later is added by a repair.  A lost packet is
+# sent again after one second.
+GRACE = 2.0
+
+
 class AskedPath(typing.NamedTuple):
     """One way to a volume.
 

@@ -48,7 +48,7 @@ class _Probe(endpoint.Probe):
         endpoints: Sequence[tuple[str, int]],
         *,
         timeout: float,
-        **options: str,
+        **options: object,
     ) -> endpoint.ProbeResult:
         return endpoint.ProbeResult(tuple(f'{host}:{port}' for host, port in endpoints), ())
 

@@ -27,6 +27,7 @@ from volumedrivers.host import initiator
 from volumedrivers.host import iscsi_discovery
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import iscsi_ways
+from volumedrivers.libvirt.asked_paths import GRACE
 from volumedrivers.libvirt.asked_paths import Ways
 from volumedrivers.libvirt.asked_paths import asked_paths
 from volumedrivers.libvirt.client_choice import ClientChoiceDriver
@@ -110,6 +111,7 @@ class KernelInitiator(IscsiInitiatorDriver):
             'iscsi',
             tuple(portals),
             timeout=self.conf.endpoint_timeout,
+            grace=GRACE,
             initiator_name=self._initiator_name(),
         )
         return dict(result.failed)

@@ -19,6 +19,7 @@ from volumedrivers.connection_info import LightOSData
 from volumedrivers.connection_info import NvmePortal
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
+from volumedrivers.libvirt.asked_paths import GRACE
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.driver import Capability
@@ -50,7 +51,7 @@ class LightOSVolumeDriver(BlockDeviceDriver):
             return {}
         portals = dict.fromkeys((way.portal.host, way.portal.port) for way in ways)
         result = self.context.endpoints.check(
-            'nvme', tuple(portals), timeout=self.conf.endpoint_timeout
+            'nvme', tuple(portals), timeout=self.conf.endpoint_timeout, grace=GRACE
         )
         return dict(result.failed)
 

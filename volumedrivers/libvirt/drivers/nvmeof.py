@@ -26,6 +26,7 @@ from volumedrivers.host import brick
 from volumedrivers.host import nvme_controller
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
+from volumedrivers.libvirt.asked_paths import GRACE
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
@@ -79,7 +80,7 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
             return {}
         portals = dict.fromkeys((way.portal.host, way.portal.port) for way in ways)
         result = self.context.endpoints.check(
-            'nvme', tuple(portals), timeout=self.conf.endpoint_timeout
+            'nvme', tuple(portals), timeout=self.conf.endpoint_timeout, grace=GRACE
         )
         return dict(result.failed)
 
