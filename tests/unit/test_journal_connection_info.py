@@ -14,7 +14,9 @@
 
 import json
 
+from hypothesis import HealthCheck
 from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
 from oslo_config import cfg
 import pytest
@@ -96,6 +98,7 @@ def test_a_password_that_comes_with_a_name():
     assert 'sharesecret-99' in info.secrets()
 
 
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from(sorted(DATA)),
     st.dictionaries(keys, json_values, max_size=4),
