@@ -69,7 +69,10 @@ def repair(
 
 def _lacks_paths(context: 'AttachmentContext', record: Record) -> bool:
     volume = record.volume
-    return volume is not None and _paths_now(context, record) < volume.paths.asked
+    # What came back by itself is still to be written down.
+    return volume is not None and (
+        volume.degraded or _paths_now(context, record) < volume.paths.asked
+    )
 
 
 def _paths_now(context: 'AttachmentContext', record: Record) -> int:
