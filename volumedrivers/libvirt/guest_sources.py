@@ -142,8 +142,9 @@ def _source(element: etree._Element) -> str:
 def _paths(root: etree._Element) -> Iterator[str]:
     for element in root.iter(etree.Element):
         for value in element.attrib.values():
-            if value.startswith('/'):
-                yield value
+            text = str(value)
+            if text.startswith('/'):
+                yield text
         text = (element.text or '').strip()
         if text.startswith('/'):
             yield text
