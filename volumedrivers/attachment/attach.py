@@ -191,22 +191,7 @@ class Attach(Work):
                 volume_id=self.volume_id,
                 reason=f'{volume.path or volume.identity} vanished as soon as it was found',
             )
-        if volume.identity is None or volume.identity.kind == 'path':
-            return
-        for other in self.context.journal.find():
-            if (
-                other.volume is not None
-                and other.volume.identity == volume.identity
-                and other.boot_id == self.record.boot_id
-                and other.volume_id != self.volume_id
-            ):
-                raise exception.IdentityMismatch(
-                    path=volume.path or str(volume.identity),
-                    found=f'{volume.identity}, which is volume {other.volume_id} of guest '
-                    f'{other.domain_name}',
-                    expected='a device of its own',
-                    volume_id=self.volume_id,
-                )
+        self.require_nobody_elses(volume)
 
     def encrypt(self) -> None:
         """Let QEMU or this host decrypt the volume."""

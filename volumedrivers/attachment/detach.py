@@ -101,17 +101,18 @@ class Detach(Work):
         """Look for the disk, and refuse one that is another volume's.
 
         :raises InvalidOption
+        :raises IdentityMismatch: its device is, though it has this volume's name
         """
         disk = self._seen = self._disk()
         if disk is not None:
             self.learn(target=guest_disks.target_of(disk))
             if self.before is None:
-                self.learn(
-                    volume=guest_disks.connected_volume(
-                        disk, self.info, self.context.registry.context.devices
-                    ),
-                    source=guest_disks.source_of(disk),
+                found = guest_disks.connected_volume(
+                    disk, self.info, self.context.registry.context.devices
                 )
+                if found is not None:
+                    self.require_nobody_elses(found)
+                self.learn(volume=found, source=guest_disks.source_of(disk))
         require_volume(self.guest, self.volume_id, disk, volume)
 
     def detach(self) -> None:

@@ -114,10 +114,12 @@ class Journal:
         *,
         volume_id: str | None = None,
         domain_uuid: str | None = None,
+        identity: str | None = None,
         unfinished: bool | None = None,
     ) -> tuple[Record, ...]:
         """Return the rows to which all that is given applies, in a fixed order.
 
+        :param identity: of the volume, as str(Identity) writes it
         :param unfinished: whether an operation is under way, or was interrupted
         :return: by name of the guest, name of the disk, and volume
         """
@@ -129,6 +131,9 @@ class Journal:
         if domain_uuid is not None:
             conditions.append('domain_uuid = ?')
             values.append(domain_uuid)
+        if identity is not None:
+            conditions.append('identity = ?')
+            values.append(identity)
         if unfinished is not None:
             conditions.append(f'operation IS {"NOT " if unfinished else ""}NULL')
         with self._database.transaction(write=False) as connection:

@@ -126,6 +126,23 @@ class Work:
             )
         return found
 
+    def require_nobody_elses(self, volume: ConnectedVolume) -> None:
+        """Refuse a device that the journal has as another volume.
+
+        :raises IdentityMismatch
+        """
+        if volume.identity is None or volume.identity.kind == 'path':
+            return
+        for other in self.context.journal.find(identity=str(volume.identity)):
+            if other.boot_id == self.context.boot_id and other.volume_id != self.volume_id:
+                raise exception.IdentityMismatch(
+                    path=volume.path or str(volume.identity),
+                    found=f'{volume.identity}, which is volume {other.volume_id} of guest '
+                    f'{other.domain_name}',
+                    expected='a device of its own',
+                    volume_id=self.volume_id,
+                )
+
     def others(self) -> dict[str, str]:
         """Return the other guests that have the volume, and their disk's source type.
 
