@@ -124,6 +124,9 @@ class Encryptor:
             raise _metadata_needed(volume_id)
         found = self._look(info, volume)
         provider = encrypted_header.provider_of(volume_id, volume, encryption, found)
+        if encryption is None and secret is None and found.header is None:
+            # What is decrypted without having a header.
+            provider = 'plain'
         way = encryption_support.choose(self._hypervisor, volume, provider)
         if provider != 'plain' and not found.usable:
             found = self._format(volume, provider, found, key, allow_format=allow_format)
