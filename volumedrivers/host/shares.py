@@ -130,7 +130,7 @@ class ShareMounts:
             if self.users.users(place) - {attachment}:
                 self.users.remove(place, attachment)
                 return True
-            others = self._elsewhere(place, attachment) if self._elsewhere else frozenset()
+            others = self.elsewhere(share, attachment)
             if others:
                 LOG.info('%s stays mounted: used by %s', place, ', '.join(sorted(others)))
                 self.users.remove(place, attachment)
@@ -159,12 +159,14 @@ class ShareMounts:
         """
         place = share.mount_point
         with self._locked(share):
-            users = self.users.users(place)
-            if not users and self._elsewhere:
-                users = self._elsewhere(place, '')
+            users = self.users.users(place) or self.elsewhere(share, '')
             if not users and self.users.claimed(place) is not None:
                 self._undo(share, force=False)
         return users
+
+    def elsewhere(self, share: Share, attachment: str) -> frozenset[str]:
+        """Return who uses a share, besides those who are counted and the given one."""
+        return self._elsewhere(share.mount_point, attachment) if self._elsewhere else frozenset()
 
     def resolve(self, share: Share, name: str, *, volume_id: str | None = None) -> str:
         """Return the path of a file on a mounted share.

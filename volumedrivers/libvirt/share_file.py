@@ -217,6 +217,8 @@ class ShareFileDriver(VolumeDriver):
             return ()
         if self.context.shares.mount_of(share) is None:
             return (Remainder('mount', place, 'the mount was begun'),)
+        if self.context.shares.elsewhere(share, attachment):
+            return ()  # a guest has something else there
         return (Remainder('mount', place, 'nobody uses it'),)
 
     def plan_connect(self, connection_info: ConnectionInfo, attachment: str) -> tuple[str, ...]:

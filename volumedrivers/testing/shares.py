@@ -52,6 +52,10 @@ class FakeShareMounts(ShareMounts):
         self.mounted.pop(share.mount_point, None)
         return False
 
+    def elsewhere(self, share: Share, attachment: str) -> frozenset[str]:
+        """Know of nobody."""
+        return frozenset()
+
     def resolve(self, share: Share, name: str, *, volume_id: str | None = None) -> str:
         """Return the path, if the name alone does not lead out."""
         path = os.path.join(share.mount_point, name)
