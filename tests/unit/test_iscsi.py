@@ -13,6 +13,7 @@
 """iSCSI by the kernel: sessions, portals that are found, LUN numbers used again."""
 
 import copy
+import dataclasses
 
 from oslo_config import cfg
 import pytest
@@ -185,6 +186,44 @@ class TestNumberUsedAgain:
         with pytest.raises(exception.IdentityMismatch):
             driver.disconnect_volume(info_of(), 'guest')
         assert brick.calls == []
+
+
+class TestNameOfAnother:
+    """CVE-2020-17376: after a failed migration a name is the one that another host gave."""
+
+    def test_path_that_was_recorded(self, host, brick, driver):
+        disk(host, 'sdb', A, links=[LINK])
+        disk(host, 'sdc', B)
+        volume = dataclasses.replace(volume_of(host), path=str(host.dev / 'sdc'))
+
+        for force in (False, True):
+            with pytest.raises(exception.IdentityMismatch, match=f'wwn:3{B}'):
+                driver.disconnect_volume(info_of(), 'guest', volume=volume, force=force)
+        assert brick.calls == []
+        assert driver.current_identity(info_of(), volume) == Identity('wwn', f'3{B}')
+
+    def test_path_in_the_connection_info(self, host, brick, driver):
+        disk(host, 'sdb', A, links=[LINK])
+        disk(host, 'sdc', B)
+
+        with pytest.raises(exception.IdentityMismatch, match=f'wwn:3{B}'):
+            driver.disconnect_volume(info_of(device_path=str(host.dev / 'sdc')), 'guest')
+        assert brick.calls == []
+
+    def test_path_of_the_volume_itself(self, host, brick, driver):
+        disk(host, 'sdb', A, links=[LINK])
+        host.session(1, ONE, IQN, lun1='sdb')
+
+        driver.disconnect_volume(info_of(device_path=str(host.dev / 'sdb')), 'guest')
+
+        assert [call[0] for call in brick.calls] == ['disconnect']
+
+    def test_path_that_is_all_there_is_does_not_say_what_the_volume_is(self, host, brick, driver):
+        disk(host, 'sdc', B)
+
+        driver.disconnect_volume(info_of(device_path=str(host.dev / 'sdc')), 'guest')
+
+        assert (host.dev / 'sdc').exists()
 
 
 def test_disk_that_never_told_what_it_is_goes_with_its_lun(host, brick, driver):

@@ -145,12 +145,12 @@ class _Conversation:
             + b'\0' * (-len(data) % 4)
         )
         header = self._receive(48)
+        if header[0] & 0x3F != expected:
+            raise _Refused('answered, but not as an iSCSI target')
         length = int.from_bytes(header[5:8], 'big') + header[4] * 4
         if length > _LONGEST:
             raise _Refused(f'it announces an answer of {length} bytes')
         body = self._receive(length + -length % 4)[header[4] * 4 : length]
-        if header[0] & 0x3F != expected:
-            raise _Refused('answered, but not as an iSCSI target')
         if login and header[36] != 0:
             raise _Refused(f'it refuses the login (status {header[36]:#04x}{header[37]:02x})')
         self._heard = (int.from_bytes(header[24:28], 'big') + 1) & 0xFFFFFFFF

@@ -97,7 +97,8 @@ def check_identity(
 ) -> tuple[str, str] | None:
     """Compare what is under a volume's name, and behind its ways, with the record.
 
-    Without a record the ways are compared with one another.
+    Without a record the ways are compared with one another, and with the path
+    in the connection_info: it may have been another host's.
 
     :param also: a device that is the volume's by its name, too
     :returns: what the volume is; None: nobody knows, or nothing is there
@@ -130,6 +131,8 @@ def _identities(
     paths = [volume.path] if known_identity(volume) and volume and volume.path else []
     paths += [also] if also is not None else []
     paths += [os.path.join(devices.dev, name) for name in on_the_ways(devices, connection_info)]
+    if paths and volume is None and connection_info.device_path is not None:
+        paths.append(connection_info.device_path)
     for path in paths:
         try:
             with readable(path):
