@@ -14,6 +14,7 @@
 
 import copy
 import dataclasses
+import threading
 
 from oslo_config import cfg
 import pytest
@@ -32,6 +33,7 @@ from volumedrivers.host import iscsi_discovery
 from volumedrivers.host import iscsi_session
 from volumedrivers.host import os_brick_link
 from volumedrivers.host.block_device import BlockDevices
+from volumedrivers.libvirt import block_device
 from volumedrivers.libvirt import block_leftovers
 from volumedrivers.libvirt import iscsi_ways
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
@@ -42,9 +44,10 @@ from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.registry import Registry
 from volumedrivers.privsep import context
 from volumedrivers.privsep import device_link
+from volumedrivers.privsep import scsi
 from volumedrivers.protocol_data import Portal
 
-A, B = '60014051111', '60014052222'
+A, B = '600140511112', '600140522223'
 ONE, TWO, OTHER = '10.0.2.15:3260', '10.0.2.16:3260', '10.9.9.9:3260'
 LINK = f'disk/by-path/ip-{ONE}-iscsi-{IQN}-lun-1'
 
@@ -186,6 +189,59 @@ class TestNumberUsedAgain:
         with pytest.raises(exception.IdentityMismatch):
             driver.disconnect_volume(info_of(), 'guest')
         assert brick.calls == []
+
+
+class TestDiskThatWasLeft:
+    """The other half of OSSA-2023-003: what is connected is the disk of an earlier volume."""
+
+    @pytest.fixture
+    def answers(self, monkeypatch):
+        answers = {}
+        monkeypatch.setattr(scsi, 'read_page_83', answers.get)
+        return answers
+
+    @pytest.fixture(autouse=True)
+    def left(self, host, brick):
+        path = disk(
+            host, 'sdb', A, links=[LINK], device__state='running', device__vpd_pg83=page_83(A)
+        )
+        brick.found = {'type': 'block', 'path': path}
+
+    def test_it_is_not_taken_for_the_new_one(self, brick, driver, answers):
+        answers['sdb'] = page_83(B)
+
+        with pytest.raises(exception.IdentityMismatch) as caught:
+            driver.connect_volume(info_of(), 'guest')
+
+        assert (caught.value.found, caught.value.expected) == (f'wwn:3{B}', f'wwn:3{A}')
+        assert brick.calls == []
+
+    def test_it_is_the_same_volume_for_another_guest(self, brick, driver, answers):
+        answers['sdb'] = page_83(A)
+
+        assert driver.connect_volume(info_of(), 'guest').identity == Identity('wwn', f'3{A}')
+
+    def test_it_does_not_answer(self, brick, driver, answers):
+        assert driver.connect_volume(info_of(), 'guest').identity == Identity('wwn', f'3{A}')
+
+    def test_it_is_not_asked_while_its_path_is_down(self, host, driver, answers):
+        answers['sdb'] = page_83(B)
+        host.write('block/sdb/device/state', 'offline\n')
+
+        assert driver.connect_volume(info_of(), 'guest')
+
+    def test_it_hangs(self, driver, monkeypatch):
+        monkeypatch.setattr(scsi, 'read_page_83', lambda name: threading.Event().wait(30))
+        monkeypatch.setattr(block_device, 'ANSWER_TIME', 0.05)
+
+        assert driver.connect_volume(info_of(), 'guest')
+
+
+def page_83(wwid):
+    """VPD page 0x83 with one NAA designator of the unit."""
+    value = bytes.fromhex(wwid)
+    designator = bytes((1, 3, 0, len(value))) + value
+    return bytes((0, 0x83)) + len(designator).to_bytes(2, 'big') + designator
 
 
 class TestNameOfAnother:
@@ -408,7 +464,7 @@ class TestPortalsThatAreFound:
 
     def test_a_removal_is_told_of_them(self, host, brick, driver):
         disk(host, 'sdb', A, links=[LINK])
-        disk(host, 'sdc', A.replace('111', '333'))
+        disk(host, 'sdc', A.replace('1111', '3333'))
         host.session(1, ONE, IQN, lun1='sdb')
         host.device('sdd', device__wwid=f'naa.{A}')
         host.session(2, TWO, 'iqn.x:second', lun5='sdd')

@@ -10,6 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
+import ctypes
 import inspect
 import os
 import pathlib
@@ -44,6 +45,7 @@ ENTRIES = (
     nvme.delete_controller,
     rbd.unmap,
     scsi.delete_device,
+    scsi.read_page_83,
 )
 
 
@@ -737,6 +739,53 @@ def test_links_of_os_brick_are_removed_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(device_link, 'FOLDER', str(file))
     with pytest.raises(exception.LeftoversFound, match='Not a directory'):
         device_link.remove_link(link.name)
+
+
+class Disk:
+    """Answers SG_IO as a SCSI disk does."""
+
+    def __init__(self, page, *, status=0):
+        self.page = page
+        self.status = status
+        self.asked = None
+
+    def ioctl(self, device, number, request):
+        assert number == 0x2285
+        self.asked = ctypes.string_at(request.cmdp, request.cmd_len)
+        ctypes.memmove(request.dxferp, self.page, len(self.page))
+        request.status = self.status
+
+
+PAGE = bytes((0, 0x83, 0, 4, 1, 3, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ('disk', 'page'),
+    [
+        (Disk(PAGE + b'rest'), PAGE),
+        (Disk(PAGE, status=2), None),
+        (Disk(b'\0\0\0\1\5'), None),
+    ],
+)
+def test_a_disk_is_asked_what_it_is_now(tmp_path, monkeypatch, disk, page):
+    (tmp_path / 'sdc').touch()
+    monkeypatch.setattr(scsi, 'DEV', str(tmp_path))
+    monkeypatch.setattr(scsi.fcntl, 'ioctl', disk.ioctl)
+
+    assert scsi.read_page_83('sdc') == page
+    assert disk.asked == bytes((0x12, 1, 0x83, 4, 0, 0))
+
+
+def test_what_is_no_disk_does_not_say_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(scsi, 'DEV', str(tmp_path))
+    (tmp_path / 'sdc').touch()
+    assert scsi.read_page_83('sdc') is None
+    assert scsi.read_page_83('sdd') is None
+    (tmp_path / 'sde').symlink_to('sde')
+    with pytest.raises(exception.HostUnreadable, match='sde'):
+        scsi.read_page_83('sde')
+    with pytest.raises(exception.PrivilegedCallRefused):
+        scsi.read_page_83('../sdc')
 
 
 def test_a_map_is_flushed_by_multipath(runs):

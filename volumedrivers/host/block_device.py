@@ -28,6 +28,7 @@ from volumedrivers.host import block_inventory
 from volumedrivers.host import device_identity
 from volumedrivers.host.sysfs import listdir
 from volumedrivers.host.sysfs import read
+from volumedrivers.host.sysfs import read_bytes
 
 # Best first: what names the volume itself, then what names a way to it.  A
 # link os-brick+dev+sdb is not among them: it holds a kernel name.
@@ -169,6 +170,12 @@ class BlockDevices:
             for entry in listdir(folder)
             if entry.endswith(ending)
         )
+
+    def page_83(self, name: str) -> bytes | None:
+        """Return VPD page 0x83 of a SCSI disk that runs, as it was when it was found."""
+        if read(self._block, name, 'device', 'state') != 'running':
+            return None
+        return read_bytes(self._block, name, 'device', 'vpd_pg83')
 
     def map_uuid(self, name: str) -> str | None:
         """Return the uuid of a device-mapper device; None: it is none."""

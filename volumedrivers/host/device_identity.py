@@ -85,10 +85,11 @@ def _of_unit(block: str, name: str) -> str | None:
             return f'{_T10}{_without_blanks(value)}'
         return wwid
     page = read_bytes(block, name, 'device', 'vpd_pg83')
-    return _of_page_83(page) if page is not None else None
+    return of_page_83(page) if page is not None else None
 
 
-def _of_page_83(page: bytes) -> str | None:
+def of_page_83(page: bytes) -> str | None:
+    """Return the WWN in VPD page 0x83, as scsi_id writes it; None: there is none."""
     best: tuple[int, str] | None = None
     offset = 4
     while offset + 4 <= len(page):

@@ -26,6 +26,7 @@ from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import deadline
 from volumedrivers.host import os_brick_link
 from volumedrivers.host import requirements
 from volumedrivers.host.brick import Brick
@@ -50,8 +51,10 @@ from volumedrivers.libvirt.volume_devices import devices_of
 from volumedrivers.libvirt.volume_devices import empty_sessions
 from volumedrivers.libvirt.volume_devices import identity_of
 from volumedrivers.libvirt.volume_devices import links_of
+from volumedrivers.libvirt.volume_devices import refuse_stale
 from volumedrivers.libvirt.volume_devices import remainders
 from volumedrivers.privsep import device_link
+from volumedrivers.privsep import scsi
 from volumedrivers.sizes import check_size
 
 LOG = logging.getLogger(__name__)
@@ -59,6 +62,8 @@ LOG = logging.getLogger(__name__)
 # Seconds that udev may keep a removal waiting: it has the device open when a
 # guest has just closed it, and os-brick tries again only after 20 seconds.
 UDEV_TIME = 5.0
+# Seconds that a disk may take to say what it is.
+ANSWER_TIME = 2.5
 _POLL = 0.1
 
 
@@ -188,6 +193,7 @@ class BlockDeviceDriver(VolumeDriver):
         if self.connector_options().get('enforce_multipath'):
             # As an option of the connector os-brick ignores it.
             properties['enforce_multipath'] = True
+        refuse_stale(self.context.devices, connection_info, _ask_disk)
         ways = self.choose_ways(connection_info, properties)
         if ways.dead:
             LOG.warning(
@@ -479,3 +485,13 @@ class BlockDeviceDriver(VolumeDriver):
         if self.TELLS_MULTIPATH_ID and volume is not None and volume.multipath_id is not None:
             properties['multipath_id'] = volume.multipath_id
         return properties
+
+
+def _ask_disk(name: str) -> bytes | None:
+    try:
+        return deadline.call(
+            lambda: scsi.read_page_83(name), what=f'disk {name}', seconds=ANSWER_TIME
+        )
+    except exception.DeadlineExceeded:
+        # One that does not answer is no way to the volume either.
+        return None
