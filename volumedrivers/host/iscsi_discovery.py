@@ -29,6 +29,7 @@ from volumedrivers.protocol_data import Portal
 _HEADER = struct.Struct('>BBBB B3s 8s I I I I I 12s')
 _LOGIN_RESPONSE, _TEXT_RESPONSE = 0x23, 0x24
 _LONGEST = 1 << 20
+_SEGMENT = 1 << 15  # bytes of one answer
 _NO_TAG = 0xFFFFFFFF
 DEFAULT_PORT = 3260
 
@@ -102,13 +103,18 @@ class _Conversation:
             0x81,  # transit from security to operational negotiation
             f'InitiatorName={initiator_name}\0SessionType=Discovery\0AuthMethod=None\0',
         )
-        # From operational negotiation to the full feature phase.
-        self._login(0x87, 'HeaderDigest=None\0DataDigest=None\0')
+        # From operational negotiation to the full feature phase.  The kernel's
+        # target has nothing to say to who does not tell how much it can take.
+        self._login(
+            0x87, f'HeaderDigest=None\0DataDigest=None\0MaxRecvDataSegmentLength={_SEGMENT}\0'
+        )
         flags, target_tag, text = self._ask(
             0x44, 0x80, 'SendTargets=All\0', _TEXT_RESPONSE, _NO_TAG
         )
         while not flags & 0x80 and len(text) < _LONGEST:
             flags, target_tag, more = self._ask(0x44, 0x80, '', _TEXT_RESPONSE, target_tag)
+            if not more and not flags & 0x80:
+                raise _Refused('it tells of nothing, again and again')
             text += more
         return text
 
