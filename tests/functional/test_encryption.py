@@ -29,6 +29,8 @@ import pytest
 
 from tests import file_key_manager
 from tests import rng
+from tests.functional import ordinary_user
+from tests.functional import test_ordinary_user
 from volumedrivers import exception
 from volumedrivers.attachment.encryption import CastellanKeys
 from volumedrivers.attachment.encryption import Encryptor
@@ -629,3 +631,51 @@ def test_rbd_luks2_where_libvirt_cannot_plug_it(
     assert volume.secret is None
     assert volume.guest.disks() == volume.guest.disks(persistent=True) == ()
     assert cluster.watchers(luks2_image) == 0
+
+
+# An ordinary user, whose helper reads and writes the header
+
+
+AS_USER = """
+from volumedrivers import exception
+from volumedrivers.host import luks
+from volumedrivers.privsep import crypt
+
+path = {path!r}
+found = [os.access(path, os.R_OK), luks.read(path, seconds=20)]
+found.append(luks.contents(path, seconds=20))
+for _ in range(2):
+    luks.format_blank(
+        path, 'luks1', {passphrase!r}, cipher='aes-xts-plain64', key_size=256, seconds=60
+    )
+found.append(luks.read(path, seconds=20)[:3])
+found.append(luks.contents(path, seconds=20))
+try:
+    luks.format_blank(path, 'luks2', b'other', cipher=None, key_size=None, seconds=60)
+except exception.FormatRefused as error:
+    found.append(str(error))
+link = crypt.make_link({name!r}, path)
+found += [link, os.readlink(link), crypt.remove_link({name!r}), os.path.lexists(link)]
+print(json.dumps(found))
+"""
+
+
+def test_ordinary_user_formats_by_the_helper(device: str) -> None:
+    name = str(uuid.uuid4())
+    with ordinary_user.OrdinaryUser() as user:
+        log = user.state / 'log'
+        setup = test_ordinary_user.SETUP.format(log=str(log), conf=str(user.conf_file))
+        code = AS_USER.format(path=device, passphrase=PASSPHRASE, name=name)
+        done = user.python(setup + code, timeout=90)
+        assert done.returncode == 0, done.stderr
+        logged = log.read_text()
+    link = f'/dev/volumedrivers/{name}'
+    assert json.loads(done.stdout) == [
+        *(False, None, None, ['luks1', 2 * MIB, 1], 'a LUKS header is on it'),
+        f'volume None ({device}) was not formatted with luks2: it has a luks1 header',
+        *(link, device, True, False),
+    ]
+    # The helper logs at DEBUG what it answers.
+    assert 'privsep: reply[' in logged
+    assert PASSPHRASE.decode() not in logged + done.stdout + done.stderr
+    pathlib.Path(link).parent.rmdir()

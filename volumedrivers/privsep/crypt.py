@@ -109,10 +109,10 @@ def format_blank(
         if what is not None:
             raise _not_formatted(path, version, what)
         with _in_memory(passphrase) as key:
-            result = commands.run(
+            result = _run(
                 [*command, f'--key-file=/proc/self/fd/{key}', '--', f'/proc/self/fd/{device}'],
                 what=f'cryptsetup, to format {path}',
-                timeout=seconds,
+                seconds=seconds,
                 keep=(key, device),
             )
         if result.code != 0:
@@ -183,16 +183,25 @@ def resize(name: str, passphrase: bytes | None) -> None:
             key = stack.enter_context(_in_memory(passphrase))
             command.append(f'--key-file=/proc/self/fd/{key}')
             keep = (key,)
-        result = commands.run(
+        result = _run(
             [*command, '--', f'{PREFIX}{name}'],
             what=f'cryptsetup, to resize volume {name}',
-            timeout=_RESIZE_SECONDS,
+            seconds=_RESIZE_SECONDS,
             keep=keep,
         )
     if result.code != 0:
         raise exception.EncryptionFailed(
             volume_id=name, reason=f'it could not be resized: {result.output}'
         )
+
+
+def _run(
+    command: list[str], *, what: str, seconds: float, keep: tuple[int, ...]
+) -> commands.Result:
+    try:
+        return commands.run(command, what=what, timeout=seconds, keep=keep)
+    except exception.ToolMissing as error:
+        raise exception.ToolMissing(tool='cryptsetup', package='cryptsetup-bin') from error
 
 
 def _format_command(
