@@ -41,7 +41,7 @@ from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import bootstrap
 from volumedrivers.host import nvme_controller
 from volumedrivers.host.block_device import BlockDevices
-from volumedrivers.libvirt import block_device
+from volumedrivers.libvirt import block_leftovers
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
@@ -249,8 +249,8 @@ class Multipathd:
 @pytest.fixture
 def multipathd(host, monkeypatch):
     multipathd = Multipathd(host)
-    monkeypatch.setattr(block_device.multipath, 'flush_map', multipathd)
-    monkeypatch.setattr(block_device, 'REMOVAL_TIME', 0.2)
+    monkeypatch.setattr(block_leftovers.multipath, 'flush_map', multipathd)
+    monkeypatch.setattr(block_leftovers, 'REMOVAL_TIME', 0.2)
     return multipathd
 
 
