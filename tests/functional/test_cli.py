@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import typing
@@ -52,15 +53,8 @@ class Command:
     def run(
         self, *arguments: str, code: int = 0, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        script = pathlib.Path(sys.executable).parent / 'volumedrivers'
         done = subprocess.run(
-            [
-                *self._prefix,
-                str(script),
-                f'--connect={self._uri}',
-                f'--config-file={self.config}',
-                *arguments,
-            ],
+            self._words(*arguments),
             input=stdin,
             capture_output=True,
             text=True,
@@ -71,6 +65,20 @@ class Command:
         self.said += done.stdout + done.stderr
         assert done.returncode == code, done.stdout + done.stderr
         return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the script; the caller ends it."""
+        return subprocess.Popen(self._words(*arguments), stderr=subprocess.PIPE, text=True)
+
+    def _words(self, *arguments: str) -> list[str]:
+        script = pathlib.Path(sys.executable).parent / 'volumedrivers'
+        return [
+            *self._prefix,
+            str(script),
+            f'--connect={self._uri}',
+            f'--config-file={self.config}',
+            *arguments,
+        ]
 
     def json(self, *arguments: str, code: int = 0, stdin: str | None = None) -> typing.Any:
         return json.loads(self.run(*arguments, '-f', 'json', code=code, stdin=stdin).stdout)
@@ -117,21 +125,22 @@ def test_life_of_an_iscsi_volume(
 
     (row,) = command.json('list', guest.uuid)
     assert (row['volume_id'], row['target'], row['bus']) == (volume_id, 'sda', 'scsi')
+    assert row['state'] == 'attached'
     tree = command.run('show', guest.name, 'sda', '--tree').stdout
     assert guest.name in tree
     assert volume_id in tree
 
     target.grow(32 * MIB)
-    extended = command.json(
-        'extend', guest.name, volume_id, '32M', '--connection-info', '-', stdin=json.dumps(raw)
-    )
+    extended = command.json('extend', guest.name, volume_id, '32M')
     assert (extended['size'], extended['resized_in_guest']) == (32 * MIB, True)
-    shrunk = command.run(
-        'extend', guest.name, volume_id, '16M', '--connection-info', str(file), code=4
-    )
+    shrunk = command.run('extend', guest.name, volume_id, '16M', code=4)
     assert 'shrinking' in shrunk.stderr
 
-    detached = command.json('detach', guest.name, 'sda', '--connection-info', str(file))
+    limited = command.json('qos', guest.name, 'sda', 'read_iops_sec=500')
+    assert limited['limits'] == {'read_iops_sec': 500}
+    assert guest.iotune('sda').read_iops_sec == 500
+
+    detached = command.json('detach', guest.name, 'sda')
     assert detached['removed_from_guest'] is True
     assert detached['still_used_by'] == []
     assert target.sessions() == 0
@@ -145,6 +154,107 @@ def test_life_of_an_iscsi_volume(
     assert 'did not have' in done.stderr
     assert command.json('list', guest.name) == []
     assert PASSWORD not in command.said
+
+
+def attached_volume(
+    command: Command, guest: Guest, target: IscsiTarget, tmp_path: pathlib.Path
+) -> str:
+    """Attach a volume of the target; return the name of its connection_info's file."""
+    file = tmp_path / 'volume.json'
+    file.write_text(json.dumps(target.connection_info()))
+    file.chmod(0o600)
+    command.json('attach', guest.name, '--connection-info', str(file), '--bus', 'scsi')
+    return str(file)
+
+
+def own(rows: list[dict[str, typing.Any]], guest: Guest) -> list[dict[str, typing.Any]]:
+    """Return what is said of one guest: the libvirtd has those of other tests, too."""
+    return [row for row in rows if row['guest_uuid'] == guest.uuid]
+
+
+def test_dry_runs_change_nothing(
+    command: Command, guest: Guest, target: IscsiTarget, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / 'volume.json'
+    file.write_text(json.dumps(target.connection_info()))
+    file.chmod(0o600)
+    arguments = ('attach', guest.name, '--connection-info', str(file), '--bus', 'scsi')
+
+    said = command.run(*arguments, '--dry-run').stdout
+    assert '1. connect ' in said
+    assert '<target dev="sda" bus="scsi"/>' in said
+    assert guest.disks() == ()
+    assert target.sessions() == 0
+    assert not (tmp_path / 'state' / 'attachments.sqlite').exists()
+
+    command.run(*arguments)
+    extension = command.json('extend', guest.name, 'sda', '32M', '--dry-run')
+    assert [step['name'] for step in extension['steps']][1:3] == ['extend', 'resize']
+    removal = command.json('detach', guest.name, 'sda', '--dry-run')
+    assert removal['recorded'][0].startswith('network iscsi:')
+    assert any(found.startswith('secret iscsi ') for found in removal['on_host'])
+    assert len(guest.disks()) == 1
+    assert command.json('list', guest.name)[0]['state'] == 'attached'
+
+    command.run('detach', guest.name, 'sda')
+    assert PASSWORD not in command.said
+
+
+def test_a_command_that_was_killed(
+    command: Command,
+    guest: Guest,
+    libvirtd: PrivateLibvirtd,
+    target: IscsiTarget,
+    tmp_path: pathlib.Path,
+) -> None:
+    """At three in the morning: list, audit, recover."""
+    file = attached_volume(command, guest, target, tmp_path)
+    assert own(command.json('audit'), guest) == []
+
+    qemu = int((libvirtd.directory / 'run' / 'qemu' / f'{guest.name}.pid').read_text())
+    os.kill(qemu, signal.SIGSTOP)
+    try:
+        killed = command.start('-v', 'detach', guest.name, 'sda')
+        assert killed.stderr is not None
+        assert killed.stderr.read(len('detach: detach ...')) == 'detach: detach ...'
+        # Another one is told whom it would have to wait for.
+        plan = command.json('detach', guest.name, 'sda', '--dry-run')
+        assert f'process {killed.pid}' in plan['locked_by']
+        killed.kill()
+        killed.communicate()
+    finally:
+        os.kill(qemu, signal.SIGCONT)
+
+    (row,) = command.json('list', guest.name)
+    assert row['state'] == 'detach unfinished in step detach'
+    (finding,) = own(command.json('audit', code=8), guest)
+    assert (finding['kind'], finding['severity']) == ('unfinished', 'problem')
+    assert 'volumedrivers recover' in finding['what_to_do']
+
+    (outcome,) = command.json('recover')
+    assert (outcome['operation'], outcome['action']) == ('detach', 'finished')
+    assert guest.disks() == ()
+    assert target.sessions() == 0
+    assert command.json('list', guest.name) == []
+    assert own(command.json('audit'), guest) == []
+    assert command.run('recover').stdout == 'Nothing was interrupted.\n'
+    command.run('attach', guest.name, '--connection-info', file, '--bus', 'scsi')
+    command.run('detach', guest.name, 'sda')
+    assert PASSWORD not in command.said
+
+
+def test_an_attachment_is_forgotten_and_taken_over_again(
+    command: Command, guest: Guest, target: IscsiTarget, tmp_path: pathlib.Path
+) -> None:
+    file = attached_volume(command, guest, target, tmp_path)
+    assert 'is still in use' in command.run('forget', guest.name, 'sda', code=4).stderr
+    assert command.json('forget', guest.name, 'sda', '--force')['forgotten'] is True
+    (row,) = command.json('list', guest.name)
+    assert row['state'] == 'unrecorded'
+    said = command.run('detach', guest.name, 'sda', code=2).stderr
+    assert '--connection-info is missing' in said
+    command.run('detach', guest.name, 'sda', '--connection-info', file)
+    assert guest.disks() == ()
 
 
 def test_a_silent_target_leaves_nothing(
