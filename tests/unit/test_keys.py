@@ -12,7 +12,12 @@
 
 """Passphrases from castellan."""
 
+import contextlib
+import http.server
+import json
+import logging
 import pathlib
+import threading
 import traceback
 
 from castellan.common.objects import opaque_data
@@ -23,6 +28,7 @@ import pytest
 
 from tests import file_key_manager
 from volumedrivers import exception
+from volumedrivers.attachment import key_logs
 from volumedrivers.attachment.keys import CastellanKeys
 
 KEY = bytes(range(32))
@@ -134,3 +140,120 @@ def test_credentials_of_the_configuration_are_used(
     own = object()
     CastellanKeys(conf, own).passphrase('id', 'v')
     assert seen[1] is own
+
+
+def test_body_of_barbicans_answer_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """By castellan's Barbican client against a server, with everything at DEBUG."""
+    logging.getLogger().setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG)
+    with Barbican() as server:
+        conf = cfg.ConfigOpts()
+        conf([])
+        from castellan import options
+
+        options.set_defaults(
+            conf,
+            backend='barbican',
+            barbican_endpoint=server.url,
+            auth_endpoint=server.url,
+        )
+        from castellan.common import utils
+
+        conf.register_opts(utils.credential_opts, group=utils.OPT_GROUP)
+        for name, value in (
+            ('auth_type', 'keystone_token'),
+            ('token', 'a-token'),
+            ('auth_url', server.url),
+        ):
+            conf.set_override(name, value, utils.OPT_GROUP)
+        keys = CastellanKeys(conf)
+        assert keys.passphrase(KEY_ID, 'v') == SECRET.encode()
+        assert SECRET not in caplog.text
+        # It is said outside of the call, so the test would see it.
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(key_logs, 'quiet', contextlib.nullcontext)
+            keys.passphrase(KEY_ID, 'v')
+        assert SECRET in caplog.text
+
+
+KEY_ID = 'c0ffee00-0000-4000-8000-00000000000e'
+SECRET = 'a very secret passphrase'
+
+
+class Barbican:
+    """Enough of Keystone and Barbican for one secret of type passphrase."""
+
+    def __enter__(self) -> 'Barbican':
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def answer(self, body: object, kind: str = 'application/json') -> None:
+                data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+                self.send_response(200)
+                self.send_header('Content-Type', kind)
+                self.send_header('X-Subject-Token', 'scoped')
+                self.send_header('Content-Length', str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self) -> None:
+                if self.path.endswith('/payload'):
+                    self.answer(SECRET, 'text/plain')
+                elif '/secrets/' in self.path:
+                    self.answer(
+                        {
+                            'name': 'x',
+                            'status': 'ACTIVE',
+                            'secret_type': 'passphrase',
+                            'secret_ref': f'{outer.url}/v1/secrets/{KEY_ID}',
+                            'content_types': {'default': 'text/plain'},
+                            'algorithm': None,
+                            'bit_length': None,
+                            'mode': None,
+                            'created': '2026-01-01T00:00:00',
+                            'updated': '2026-01-01T00:00:00',
+                            'expiration': None,
+                            'creator_id': 'x',
+                        }
+                    )
+                else:
+                    version = {
+                        'id': 'v3.14',
+                        'status': 'stable',
+                        'links': [{'rel': 'self', 'href': f'{outer.url}/v3/'}],
+                    }
+                    self.answer({'version': version, 'versions': {'values': [version]}})
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers['Content-Length']))
+                endpoint = {'interface': 'public', 'url': outer.url, 'region_id': 'r', 'id': 'e'}
+                self.answer(
+                    {
+                        'token': {
+                            'methods': ['token'],
+                            'expires_at': '2099-01-01T00:00:00.000000Z',
+                            'issued_at': '2026-01-01T00:00:00.000000Z',
+                            'user': {'id': 'u', 'name': 'u', 'domain': {'id': 'd', 'name': 'd'}},
+                            'catalog': [
+                                {
+                                    'type': 'key-manager',
+                                    'id': 'b',
+                                    'name': 'b',
+                                    'endpoints': [endpoint],
+                                }
+                            ],
+                        }
+                    }
+                )
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.url = f'http://127.0.0.1:{self.server.server_address[1]}'
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()

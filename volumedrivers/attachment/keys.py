@@ -16,6 +16,7 @@ import binascii
 import typing
 
 from volumedrivers import exception
+from volumedrivers.attachment import key_logs
 
 if typing.TYPE_CHECKING:
     from oslo_config import cfg
@@ -54,15 +55,15 @@ class CastellanKeys:
         :raises KeyUnavailable
         """
         try:
-            secret = self._get(key_id)
-            value = secret.get_encoded()
-            is_passphrase = secret.managed_type() == 'passphrase'
+            value, kind = self._get(key_id)
         except Exception as error:
             failure = _unavailable(key_id, volume_id, _reason(error))
         else:
-            del secret
+            if isinstance(value, str):
+                # Barbican's, if it was stored as text.
+                value = value.encode()
             if isinstance(value, bytes) and value:
-                return value if is_passphrase else binascii.hexlify(value)
+                return value if kind == 'passphrase' else binascii.hexlify(value)
             failure = _unavailable(key_id, volume_id, 'the key manager holds an empty one')
         # Without the cause: what a back end puts into its errors nobody knows.
         raise failure
@@ -70,7 +71,8 @@ class CastellanKeys:
     def __repr__(self) -> str:
         return 'CastellanKeys()'
 
-    def _get(self, key_id: str) -> typing.Any:
+    def _get(self, key_id: str) -> tuple[object, object]:
+        """Return the value and its type, such as passphrase or symmetric."""
         # Not at the top: it loads keystoneauth and the clients of all back ends.
         from castellan import key_manager  # noqa: PLC0415
         from castellan.common import utils  # noqa: PLC0415
@@ -81,7 +83,10 @@ class CastellanKeys:
             self._conf.register_opts(utils.credential_opts, group=utils.OPT_GROUP)
             if self._conf[utils.OPT_GROUP].auth_type:
                 context = utils.credential_factory(self._conf)
-        return manager.get(context, key_id)
+        with key_logs.quiet():
+            secret = manager.get(context, key_id)
+            # Barbican's is fetched only when it is looked at.
+            return secret.get_encoded(), secret.managed_type()
 
 
 def _unavailable(key_id: str, volume_id: str | None, reason: str) -> exception.KeyUnavailable:
