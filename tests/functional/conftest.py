@@ -18,6 +18,7 @@ import pathlib
 
 import pytest
 
+from tests.functional import crash_table
 from tests.functional import volumes
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
@@ -83,3 +84,12 @@ def volume(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[v
     """A volume of every kind, one after the other."""
     with volumes.KINDS[request.param](tmp_path) as made:
         yield made
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what became of the processes that were killed."""
+    lines = list(crash_table.lines())
+    if lines:
+        terminalreporter.section('killed, and recovered')
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -35,7 +35,7 @@ if typing.TYPE_CHECKING:
 # Seconds that asking libvirt takes besides waiting for the guest.
 _MARGIN = 60.0
 # Seconds that QEMU may take for a request of a process that has died since.
-_FORMER_REQUEST = 2.0
+_FORMER_REQUEST = 1.0
 _POLL = 0.02
 
 
