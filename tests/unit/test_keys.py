@@ -144,7 +144,6 @@ def test_credentials_of_the_configuration_are_used(
 
 def test_body_of_barbicans_answer_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """By castellan's Barbican client against a server, with everything at DEBUG."""
-    logging.getLogger().setLevel(logging.DEBUG)
     caplog.set_level(logging.DEBUG)
     with Barbican() as server:
         conf = cfg.ConfigOpts()
