@@ -33,9 +33,11 @@ from volumedrivers.attachment.journal import Journal
 from volumedrivers.attachment.record import Opened
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.results import Finding
+from volumedrivers.host import mount_table
 from volumedrivers.host import shares
 from volumedrivers.host.block_device import BlockDevices
 from volumedrivers.host.fair_lock import FairLocks
+from volumedrivers.host.mount_table import Mount
 from volumedrivers.host.share import Share
 from volumedrivers.host.share import mount_point
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
@@ -83,6 +85,7 @@ class Hypervisor(fake.FakeHypervisor):
         self.known_secrets: list[KnownSecret] = []
         self.sizes: dict[str, int] = {}
         self.error: Exception | None = None
+        self.asked_for_sizes: list[str] = []
 
     def guests(self) -> tuple[fake.FakeGuest, ...]:
         if self.error is not None:
@@ -98,7 +101,11 @@ class Hypervisor(fake.FakeHypervisor):
     def listAllSecrets(self) -> list[KnownSecret]:
         return self.known_secrets
 
-    def getAllDomainStats(self, *arguments: int) -> typing.Any:
+    def domain(self, uuid: str) -> str:
+        return uuid
+
+    def domainListGetStats(self, domains: list[str], *flags: int) -> typing.Any:
+        self.asked_for_sizes = domains
         stats: dict[str, typing.Any] = {'block.count': len(self.sizes)}
         for number, (target, size) in enumerate(self.sizes.items()):
             stats[f'block.{number}.name'] = target
@@ -483,6 +490,20 @@ class TestSizes:
         room.attach(room.device())
         room.hypervisor.sizes['vda'] = GIB
         assert room.audit() == ()
+
+    def test_guest_with_a_disk_that_may_hang_is_not_asked(self, room, monkeypatch):
+        """libvirt looks at every file of a guest, and would hang with it."""
+        room.attach(room.device())
+        room.audit()
+        assert room.hypervisor.asked_for_sizes == [fake.GUEST_UUID]
+        del room.hypervisor.asked_for_sizes[:]
+        place = os.path.join(room.base, '0123')
+        room.guest.present.append(file_disk(f'{place}/file'))
+        table = mount_table.read()
+        nfs = Mount(1, '/', place, 'nfs4', 'server:/x')
+        monkeypatch.setattr(mount_table, 'read', lambda: (*table, nfs))
+        room.audit()
+        assert room.hypervisor.asked_for_sizes == []
 
     def test_header_is_not_the_guests(self, room):
         room.hypervisor.known_secrets.append(KnownSecret(SECRET, VOLUME, fake.VOLUME_ID))

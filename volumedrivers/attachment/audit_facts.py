@@ -138,7 +138,7 @@ def gather(context: 'AttachmentContext') -> Facts:
         rows=rows,
         guests=guests,
         secrets={one.uuid: one for one in whole_host.secrets(context.hypervisor)},
-        capacities=whole_host.capacities(context.hypervisor),
+        capacities={},
         inventory=inventory,
         images=images,
         mounts={mount.mount_point: mount for mount in mounts},
@@ -153,7 +153,9 @@ def gather(context: 'AttachmentContext') -> Facts:
         shares={},
         answers={},
     )
-    return dataclasses.replace(facts, shares=_ask_shares(facts), answers=_ask_endpoints(facts))
+    facts = dataclasses.replace(facts, shares=_ask_shares(facts), answers=_ask_endpoints(facts))
+    sized = {guest.uuid for guest in guests.values() if _can_be_sized(facts, guest)}
+    return dataclasses.replace(facts, capacities=whole_host.capacities(context.hypervisor, sized))
 
 
 def key_of(user: str) -> str:
@@ -179,6 +181,24 @@ def _guests(context: 'AttachmentContext') -> 'Iterator[tuple[str, GuestSources]]
             yield guest.uuid, guest.sources()
         except exception.GuestNotFound:
             continue  # it went while we looked
+
+
+def _can_be_sized(facts: Facts, guest: 'GuestSources') -> bool:
+    """Tell whether libvirt can be asked for disk sizes without looking at what may hang."""
+    if not guest.is_running:
+        return False
+    wanted = False
+    for disk in guest.disks:
+        wanted = wanted or disk.type == 'block'
+        if disk.source.startswith('gluster:'):
+            return False  # libvirt would ask its server
+        for path in disk.paths:
+            mount = facts.mount_of(path)
+            place = '/' if mount is None else mount.mount_point
+            answer = facts.shares.get(place)
+            if facts.walk.may_hang(place) and (answer is None or answer.problem):
+                return False
+    return wanted
 
 
 def _ask_shares(facts: Facts) -> dict[str, share_health.Answer]:

@@ -56,6 +56,10 @@ class PathWalk:
     def __init__(self, mounts: Iterable[Mount]) -> None:
         self._stops = {mount.mount_point for mount in mounts if mount.fstype not in _LOCAL}
 
+    def may_hang(self, mount_point: str) -> bool:
+        """Tell whether something else than this host's disks is mounted there."""
+        return mount_point in self._stops
+
     def resolve(self, path: str) -> str:
         """Return the path without symbolic links, as far as it was followed.
 

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What libvirt knows of all guests and secrets, asked for in one call each."""
+"""What libvirt knows of all guests and secrets, asked for in one call."""
 
 import typing
 
@@ -28,7 +28,7 @@ _TYPES: typing.Final[typing.Mapping[int, str]] = {
     libvirt.VIR_SECRET_USAGE_TYPE_TLS: 'tls',
 }
 # A hint that is missing costs less than waiting for a guest that hangs.
-_SECONDS = 10.0
+_SECONDS = 5.0
 
 
 class KnownSecret(typing.NamedTuple):
@@ -66,26 +66,32 @@ def secrets(hypervisor: 'Hypervisor') -> tuple[KnownSecret, ...]:
     return hypervisor.ask('list the secrets', question)
 
 
-def capacities(hypervisor: 'Hypervisor') -> dict[tuple[str, str], int]:
+def capacities(
+    hypervisor: 'Hypervisor', guest_uuids: typing.Collection[str]
+) -> dict[tuple[str, str], int]:
     """Return the bytes of the disks of running guests, by guest's UUID and target.
 
     A guest that is busy, or a libvirt that cannot say it at once, has none.
 
+    :param guest_uuids: of guests none of whose disks hangs: libvirt looks at
+        each of their files, and would hang with it
     :raises HypervisorUnavailable
     """
-    flags = (
-        libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
-        | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-    )
+    if not guest_uuids:
+        return {}
 
     def question(connection: libvirt.virConnect) -> dict[tuple[str, str], int]:
+        domains = [hypervisor.domain(uuid) for uuid in sorted(guest_uuids)]
         found = {}
-        for domain, stats in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BLOCK, flags):
+        for domain, stats in connection.domainListGetStats(
+            domains,
+            libvirt.VIR_DOMAIN_STATS_BLOCK,
+            libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
+        ):
             uuid = domain.UUIDString()
             for number in range(stats.get('block.count', 0)):
                 capacity = stats.get(f'block.{number}.capacity')
-                # One with a number is an image below the disk.
-                if capacity and f'block.{number}.backingIndex' not in stats:
+                if capacity:
                     found[uuid, str(stats[f'block.{number}.name'])] = int(capacity)
         return found
 
@@ -97,5 +103,10 @@ def capacities(hypervisor: 'Hypervisor') -> dict[tuple[str, str], int]:
                 action, lambda: question(connection), seconds=_SECONDS
             ),
         )
-    except (exception.HypervisorError, exception.DeadlineExceeded, exception.Busy):
+    except (
+        exception.HypervisorError,
+        exception.DeadlineExceeded,
+        exception.Busy,
+        exception.GuestNotFound,
+    ):
         return {}
