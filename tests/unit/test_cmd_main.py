@@ -540,7 +540,18 @@ def test_connector(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: path
     assert shell.out == 'nothing\n'
 
 
-HEAVY = ('os_brick', 'libvirt', 'lxml', 'openstack', 'oslo_config', 'rich', 'cmd2', 'yaml')
+HEAVY = (
+    'os_brick',
+    'castellan',
+    'sqlite3',
+    'libvirt',
+    'lxml',
+    'openstack',
+    'oslo_config',
+    'rich',
+    'cmd2',
+    'yaml',
+)
 
 
 @pytest.mark.parametrize('arguments', [['--help'], ['--version'], ['nonsense'], []])
@@ -553,6 +564,21 @@ def test_what_help_loads(arguments: list[str]) -> None:
         [sys.executable, '-c', program, *arguments], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == '[]'
+
+
+def test_what_list_loads_and_makes(tmp_path: pathlib.Path) -> None:
+    config = tmp_path / 'my.conf'
+    config.write_text(f'[volumedrivers]\nstate_path = {tmp_path / "state"}\n')
+    program = (
+        'import sys; from volumedrivers.cmd.main import main; '
+        'code = main(["--connect=test:///default", "--config-file", *sys.argv[1:], "list"]); '
+        "print(code, sorted({'os_brick', 'castellan'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program, str(config)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == '0 []\n'
+    assert not (tmp_path / 'state').exists()
 
 
 @pytest.mark.parametrize('argument', ['--help', '--version'])

@@ -27,6 +27,9 @@ from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import FailedPath
+from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.connected_volume import Remainder
+from volumedrivers.libvirt.disk import IOTune
 from volumedrivers.libvirt.driver import DiskEncryption
 
 KEY = make_key(fake.GUEST_UUID, fake.VOLUME_ID)
@@ -576,3 +579,251 @@ def test_show(room: Room, volume: str) -> None:
 def test_show_of_nothing(room: Room) -> None:
     with pytest.raises(exception.DiskNotFound):
         room.manager.show('web1', 'vdz')
+
+
+def test_a_volume_in_a_guest_is_a_settled_row(room: Room) -> None:
+    room.manager.attach(room.info, 'web1', attachment_id='a-1')
+    record = room.record()
+    assert record is not None
+    assert record.is_settled
+    assert record.was_attached
+    assert (record.target, record.source, record.attachment_id) == ('vda', fake.PATH, 'a-1')
+    assert str(record.volume and record.volume.identity) == 'wwn:3600'
+    assert 'chapsecret' not in repr(record)
+
+    room.manager.detach('web1', 'vda')
+    assert room.record() is None
+
+
+def test_an_attach_that_was_undone_leaves_no_row(room: Room) -> None:
+    room.fakes.fail['attach_disk'] = REFUSED
+    with pytest.raises(exception.AttachRefused):
+        room.manager.attach(room.info, 'web1')
+    assert room.journal.find() == ()
+
+
+def half_attached(room: Room) -> None:
+    """Leave an attach that could be neither finished nor undone."""
+    room.fakes.fail['attach_disk'] = exception.AttachRefused(guest='w', disk='d', reason='full')
+    room.fakes.fail['disconnect'] = exception.FlushFailed(volume_id='v', reason='I/O error')
+    with pytest.raises(exception.AttachRefused):
+        room.manager.attach(room.info, 'web1')
+    room.fakes.fail.clear()
+    del room.fakes.calls[:]
+
+
+def test_what_could_not_be_undone_stays_for_recover(room: Room) -> None:
+    half_attached(room)
+    record = room.record()
+    assert record is not None
+    assert (record.operation, record.step) == ('attach', 'undo connect')
+    assert 'full' in record.problem
+
+    (outcome,) = room.manager.recover()
+    assert (outcome.operation, outcome.action) == ('attach', 'undone')
+    assert room.calls == ['disconnect']
+    assert room.record() is None
+    assert room.manager.recover() == ()
+
+
+@pytest.mark.parametrize('operation', ['attach', 'extend', 'set_qos'])
+def test_the_next_operation_settles_what_was_interrupted(room: Room, operation: str) -> None:
+    half_attached(room)
+    if operation == 'attach':
+        room.manager.attach(room.info, 'web1')
+        assert room.calls == ['disconnect', 'connect', 'get_disk', 'attach_disk']
+        return
+    arguments = (fake.GIB,) if operation == 'extend' else (IOTune(read_iops_sec=1),)
+    with pytest.raises(exception.NotRecorded):
+        getattr(room.manager, operation)('web1', fake.VOLUME_ID, *arguments)
+    assert room.calls == ['disconnect']
+
+
+def test_detach_needs_no_recovery_before(room: Room) -> None:
+    half_attached(room)
+    room.manager.detach('web1', fake.VOLUME_ID)
+    assert room.calls == ['disconnect']
+    assert room.record() is None
+
+
+def test_one_device_is_not_two_volumes(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    other = ConnectionInfo.parse(fake.connection_info(fake.OTHER_ID))
+    del room.fakes.calls[:]
+    with pytest.raises(exception.IdentityMismatch, match=fake.VOLUME_ID):
+        room.manager.attach(other, 'web2')
+    assert room.other.present == []
+
+
+def test_what_is_left_behind_is_an_error(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    room.driver.left = [Remainder('device', '/dev/sdb')]
+    with pytest.raises(exception.LeftoversFound, match='/dev/sdb'):
+        room.manager.detach('web1', 'vda')
+    assert room.calls.count('disconnect') == 2  # tried once more
+    record = room.record()
+    assert record is not None
+    assert record.operation == 'detach'
+
+    room.driver.left = []
+    (outcome,) = room.manager.recover()
+    assert outcome.action == 'finished'
+    assert room.record() is None
+
+
+def test_what_is_left_behind_by_force_is_told_and_kept(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    room.driver.left = [Remainder('device', '/dev/sdb')]
+    result = room.manager.detach('web1', 'vda', force=True)
+    assert result.leftovers == ('device /dev/sdb',)
+    record = room.record()
+    assert record is not None
+    assert 'left behind: device /dev/sdb' in record.problem
+
+
+def test_a_guest_that_does_not_let_go_has_the_volume_as_before(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    room.fakes.fail['detach_disk'] = exception.DetachTimeout(
+        guest='web1', disk='vda', attempts=1, seconds=1
+    )
+    with pytest.raises(exception.DetachTimeout):
+        room.manager.detach('web1', 'vda')
+    record = room.record()
+    assert record is not None
+    assert record.is_settled
+    assert record.problem.startswith('detach: ')
+
+
+def test_what_is_recorded_counts_not_what_is_given(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    raw = fake.connection_info()
+    raw['data']['target_portal'] = '192.0.2.99:3260'
+    seen = []
+    room.driver.disconnect_volume = (  # type: ignore[method-assign]
+        lambda info, attachment, **options: seen.append(info.to_dict()['data']['target_portal'])
+    )
+    room.manager.detach('web1', 'vda', connection_info=ConnectionInfo.parse(raw))
+    assert seen == ['192.0.2.1:3260']
+
+
+def test_qos(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    result = room.manager.set_qos('web1', 'vda', IOTune(read_iops_sec=9, group_name='g'))
+    assert result.limits == {'read_iops_sec': 9, 'group_name': 'g'}
+    assert list(result.seconds) == ['limit', 'record']
+    assert room.guest.limits.read_iops_sec == 9
+    record = room.record()
+    assert record is not None
+    assert record.is_settled
+
+
+def test_qos_that_libvirt_refuses(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    room.fakes.fail['set_iotune vda'] = exception.HypervisorError(action='limit', reason='no')
+    with pytest.raises(exception.HypervisorError):
+        room.manager.set_qos('web1', 'vda', IOTune(read_iops_sec=9))
+    record = room.record()
+    assert record is not None
+    assert record.is_settled
+    assert record.problem.startswith('qos: ')
+
+
+def test_qos_of_an_unrecorded_volume_is_not_recorded(room: Room) -> None:
+    attached(room)
+    with pytest.raises(exception.InvalidOption, match='not recorded'):
+        room.manager.set_qos('web1', 'vdb', IOTune(read_iops_sec=9))
+    room.manager.set_qos('web1', 'vdb', IOTune(read_iops_sec=9), connection_info=room.info)
+    assert room.record() is None
+
+
+def rebooted(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    record = room.record()
+    assert record is not None
+    room.journal.put(dataclasses.replace(record, boot_id='before'))
+    room.guest.running = False
+    del room.fakes.calls[:]
+
+
+def test_reconnect(room: Room) -> None:
+    rebooted(room)
+    with pytest.raises(exception.InvalidOption, match='credentials are not recorded'):
+        room.manager.reconnect('web1', 'vda')
+    result = room.manager.reconnect('web1', 'vda', connection_info=room.info)
+    assert room.calls == ['connect']
+    assert (result.target, result.source, result.paths_found) == ('vda', fake.PATH, 2)
+    record = room.record()
+    assert record is not None
+    assert record.boot_id == room.manager.context.boot_id
+
+
+def test_reconnect_of_another_device(room: Room) -> None:
+    rebooted(room)
+    room.driver.identity = Identity('wwn', '3999')
+    with pytest.raises(exception.IdentityMismatch):
+        room.manager.reconnect('web1', 'vda', connection_info=room.info)
+    record = room.record()
+    assert record is not None
+    assert record.boot_id == 'before'
+    assert str(record.volume and record.volume.identity) == 'wwn:3600'
+
+
+def test_repair_of_what_is_another_volume_now(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    del room.fakes.calls[:]
+    room.driver.identity = Identity('wwn', '3999')
+    with pytest.raises(exception.IdentityMismatch):
+        room.manager.repair('web1', 'vda', connection_info=room.info)
+    assert room.calls == []
+
+
+def test_forget(room: Room) -> None:
+    room.manager.attach(room.info, 'web1')
+    with pytest.raises(exception.StillInUse):
+        room.manager.forget('web1', 'vda')
+    room.guest.present.clear()
+    room.driver.left = [Remainder('device', '/dev/sdb')]
+    with pytest.raises(exception.StillInUse, match='/dev/sdb'):
+        room.manager.forget('web1', 'vda')
+    room.driver.left = []
+    assert room.manager.forget('web1', 'vda').volume_id == fake.VOLUME_ID
+    assert room.record() is None
+    with pytest.raises(exception.NotRecorded):
+        room.manager.forget('web1', 'vda')
+    assert 'disconnect' not in room.calls
+
+
+def test_two_operations_on_one_volume_wait_for_one_another(room: Room) -> None:
+    held = room.manager.context.lock_volume(fake.VOLUME_ID, 'extend', 'web2')
+    options = room.manager.context.options
+    conf = options._conf
+    conf.set_override('lock_timeout', 0.0, 'volumedrivers')
+    with held, pytest.raises(exception.LockHeld, match='extend of volume'):
+        room.manager.attach(room.info, 'web1')
+    assert room.calls == []
+    room.manager.attach(room.info, 'web1')
+
+
+def test_observer(tmp_path: pathlib.Path) -> None:
+    seen: list[tuple[str, str, str]] = []
+    fakes = fake.Calls()
+    manager = fake.make_manager(
+        fake.make_conf(),
+        tmp_path,
+        fake.FakeDriver(fakes),
+        fake.FakeGuest(fakes),
+        observer=lambda *told: seen.append(told),
+    )
+    fakes.fail['attach_disk'] = REFUSED
+    with pytest.raises(exception.AttachRefused):
+        manager.attach(ConnectionInfo.parse(fake.connection_info()), 'web1')
+    assert seen == [
+        ('attach', 'connect', 'before'),
+        ('attach', 'connect', 'after'),
+        ('attach', 'identify', 'before'),
+        ('attach', 'identify', 'after'),
+        ('attach', 'attach', 'before'),
+        ('attach', 'attach', 'failed'),
+        ('attach', 'undo connect', 'before'),
+        ('attach', 'undo connect', 'after'),
+    ]
