@@ -230,6 +230,16 @@ class TestDiskThatWasLeft:
 
         assert driver.connect_volume(info_of(), 'guest')
 
+    def test_it_stays_when_connecting_it_again_fails(self, host, brick, driver):
+        (host.dev / f'disk/by-id/wwn-0x{A}').unlink()
+        (host.dev / LINK).rename(host.dev / f'disk/by-path/other-ip-{LINK.partition("ip-")[2]}')
+        brick.found['path'] = str(host.dev / 'nothing')
+
+        with pytest.raises(exception.UnstableDevicePath):
+            driver.connect_volume(info_of(), 'guest')
+
+        assert [call[0] for call in brick.calls] == ['connect']
+
     def test_it_hangs(self, driver, monkeypatch):
         monkeypatch.setattr(scsi, 'read_page_83', lambda name: threading.Event().wait(30))
         monkeypatch.setattr(block_device, 'ANSWER_TIME', 0.05)
@@ -287,6 +297,9 @@ def test_disk_that_never_told_what_it_is_goes_with_its_lun(host, brick, driver):
     host.session(1, ONE, IQN, lun1='sdb')
     volume = volume_of(host)
 
+    assert [each.name for each in driver.remains(info_of(), 'guest', volume=volume)] == [
+        str(host.dev / 'sdb')
+    ]
     driver.disconnect_volume(info_of(), 'guest', volume=volume)
 
     assert not (host.dev / 'sdb').exists()

@@ -193,7 +193,7 @@ class BlockDeviceDriver(VolumeDriver):
         if self.connector_options().get('enforce_multipath'):
             # As an option of the connector os-brick ignores it.
             properties['enforce_multipath'] = True
-        refuse_stale(self.context.devices, connection_info, _ask_disk)
+        in_use = refuse_stale(self.context.devices, connection_info, _ask_disk)
         ways = self.choose_ways(connection_info, properties)
         if ways.dead:
             LOG.warning(
@@ -206,7 +206,7 @@ class BlockDeviceDriver(VolumeDriver):
                 connection_info.driver_volume_type, connection_info.volume_id, properties
             )
         except BaseException as e:
-            if connection_info.encrypted and isinstance(e.__cause__, TypeError):
+            if connection_info.encrypted and isinstance(e.__cause__, TypeError) and not in_use:
                 # os-brick has the device, could not make a link to it, and
                 # calls its own removal wrongly.
                 self._undo(connection_info, {})
@@ -216,7 +216,9 @@ class BlockDeviceDriver(VolumeDriver):
         try:
             return self._describe(connection_info, device_info, started, ways)
         except BaseException:
-            self._undo(connection_info, device_info)
+            # What was there before may be a guest's; so its paths stay, too.
+            if not in_use:
+                self._undo(connection_info, device_info)
             raise
 
     def disconnect_volume(

@@ -127,7 +127,7 @@ def refuse_stale(
     devices: BlockDevices,
     connection_info: ConnectionInfo,
     ask: Callable[[str], bytes | None],
-) -> None:
+) -> tuple[str, ...]:
     """Ask the disks that are behind a volume's ways before it is connected what they are.
 
     A disk that was not removed when its LUN was given to another volume has
@@ -135,9 +135,11 @@ def refuse_stale(
     map it is in, for the new volume.
 
     :param ask: reads VPD page 0x83 from a disk, by the kernel's name
+    :returns: the disks that are there
     :raises IdentityMismatch: a disk is another than the kernel thinks
     """
-    for name in on_the_ways(devices, connection_info):
+    names = on_the_ways(devices, connection_info)
+    for name in names:
         with readable('sysfs'):
             known = devices.page_83(name)
         page = ask(name) if known is not None else None
@@ -151,6 +153,7 @@ def refuse_stale(
                 expected=f'wwn:{expected}',
                 volume_id=connection_info.volume_id,
             )
+    return names
 
 
 def _identities(
@@ -178,15 +181,20 @@ def devices_of(
 ) -> tuple[str, ...]:
     """Return the devices and maps that are the volume, as paths below /dev.
 
-    By the recorded identity; without one by the ways, with the maps over them.
+    By the recorded identity, and what is behind its ways and tells none; without
+    a record by the ways, with the maps over them.
 
     :raises HostUnreadable
     """
     recorded = known_identity(volume)
     with readable('sysfs'):
-        if recorded is not None:
-            return devices.leftovers(recorded)
         names = on_the_ways(devices, connection_info)
+        if recorded is not None:
+            silent = (name for name in names if devices.identity_of_name(name) is None)
+            return (
+                *devices.leftovers(recorded),
+                *(os.path.join(devices.dev, name) for name in silent),
+            )
         maps = dict.fromkeys(above for name in names for above in devices.holders(name))
         return tuple(os.path.join(devices.dev, name) for name in (*names, *maps))
 
