@@ -463,6 +463,20 @@ def test_verbose_says_what_failed_and_is_undone(host: Host, shell: Shell) -> Non
     assert re.search(r'^attach: undo connect \.\.\. \d', shell.err, re.MULTILINE)
 
 
+def test_verbose_says_whom_it_waits_for(host: Host, shell: Shell, tmp_path: pathlib.Path) -> None:
+    config = tmp_path / 'my.conf'
+    config.write_text('[volumedrivers]\nlock_timeout = 0.1\n')
+    host.attach()
+    with host.manager.context.lock_volume(fake.VOLUME_ID, 'extend', 'web2'):
+        assert shell.run('-v', '--config-file', str(config), 'detach', 'web1', 'vda') == 5
+    waiting, failed, _ = shell.err.splitlines()
+    assert waiting.startswith(
+        f'INFO: waiting for volume {fake.VOLUME_ID}, which is held by extend'
+    )
+    assert failed.startswith('Error: gave up after 0.1 s')
+    assert 'detach_disk' not in host.calls
+
+
 def test_a_log_line_between_is_a_line_of_its_own() -> None:
     stream = io.StringIO()
     handler = progress.StepHandler(stream)

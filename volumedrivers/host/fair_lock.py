@@ -207,6 +207,9 @@ class FairLocks:
                 tickets.append(ticket)
                 ticket.draw()
             if before:
+                if time.monotonic() < end:
+                    holder = self._first(key, before=tickets) or 'another process'
+                    LOG.info('waiting for %s, which is held by %s', name, holder)
                 self._wait(before, end)
                 ticket.tell()
         except TimeoutError as error:
