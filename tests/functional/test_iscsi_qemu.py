@@ -21,7 +21,9 @@ import pytest
 from tests import rng
 from tests.functional import network_sources
 from volumedrivers import exception
+from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.driver import DriverContext
+from volumedrivers.libvirt.drivers.iscsi import IscsiVolumeDriver
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.guests import CooperatingGuest
@@ -196,3 +198,21 @@ def test_portal_that_answers_is_used(
     assert [path.name for path in attached.volume.paths.failed] == [dead]
     guest_io.read(attached.alias, 0x22, 0, 65536)
     attached.detach()
+
+
+def test_secret_of_an_interrupted_connection_is_found_without_the_password(
+    context: DriverContext, target: IscsiTarget
+) -> None:
+    driver = IscsiVolumeDriver(context)
+    info = ConnectionInfo.parse(target.connection_info())
+    redacted = ConnectionInfo.parse(info.to_dict())
+    driver.connect_volume(info, 'killed')
+
+    (found,) = driver.remains(redacted, 'killed')
+    assert found.kind == 'secret'
+    assert driver.remains(redacted, 'another') == ()
+    assert driver.plan_disconnect(redacted, 'killed') == (
+        f'undefine libvirt secret {found.name} ({found.detail})',
+    )
+    driver.disconnect_volume(redacted, 'killed')
+    assert driver.remains(redacted, 'killed') == ()

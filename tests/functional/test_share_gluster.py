@@ -275,3 +275,35 @@ def test_a_client_that_hangs(
         driver.disconnect_volume(volume, 'guest', force=True)
         assert mount_table.find(mount_point) is None
     assert nothing_left()
+
+
+def test_what_is_there_is_told_as_it_is(
+    driver: GlusterfsVolumeDriver, server: GlusterServer
+) -> None:
+    volume = make_volume(server, 'volume-told')
+    assert driver.plan_connect(volume, 'a')[1].startswith(f'mount -t glusterfs {server.export} ')
+    connected = driver.connect_volume(volume, 'a')
+    assert connected.path is not None
+    place = os.path.dirname(connected.path)
+
+    assert driver.current_identity(volume, connected) == connected.identity
+    assert [str(each) for each in driver.remains(volume, 'a', volume=connected)] == [
+        f'mount {place} (this attachment is counted as a user)'
+    ]
+    # Another file under the name of the volume.
+    other = pathlib.Path(place, 'other')
+    other.write_bytes(bytes(SIZE))
+    other.rename(connected.path)
+    assert driver.current_identity(volume, connected) not in (None, connected.identity)
+    with pytest.raises(exception.IdentityMismatch):
+        driver.extend_volume(volume, 'a', 2 * SIZE, volume=connected)
+    pathlib.Path(connected.path).unlink()
+    assert driver.current_identity(volume, connected) is None
+
+    assert driver.plan_disconnect(volume, 'a', volume=connected) == (
+        f'unmount {place}',
+        f'remove directory {place}',
+    )
+    driver.disconnect_volume(ConnectionInfo.parse(volume.to_dict()), 'a')
+    assert driver.remains(volume, 'a', volume=connected) == ()
+    assert driver.current_identity(volume, connected) is None
