@@ -13,6 +13,7 @@
 """Every error is explained, and has the exit code that is documented."""
 
 import inspect
+import pathlib
 import re
 import typing
 
@@ -60,6 +61,12 @@ def test_documented_codes_are_those_there_are() -> None:
     codes = {cls.exit_code for cls in CLASSES}
     codes |= {errors.OK, errors.INTERRUPTED, errors.UNEXPECTED, errors.DISAGREEMENT}
     assert codes == DOCUMENTED
+
+
+def test_the_documentation_has_the_same_codes() -> None:
+    page = pathlib.Path(__file__).parents[2] / 'doc' / 'source' / 'shell.rst'
+    told = {int(code) for code in re.findall(r'^(\d+) {2,}', page.read_text(), re.MULTILINE)}
+    assert told == DOCUMENTED
 
 
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
