@@ -36,7 +36,6 @@ from volumedrivers.libvirt.disk import Disk
 
 PROCESSES = 4
 ROUNDS = 4
-TOGETHER = 0.1  # seconds
 
 
 class Place:
@@ -82,10 +81,6 @@ class SharedGuest(fake.FakeGuest):
     def detach_disk(self, **options: typing.Any) -> None:
         pause()
         self.file.unlink()
-        # Who is not kept out by a lock goes on beside the others.
-        end = time.monotonic() + TOGETHER
-        while self.place.has() and time.monotonic() < end:
-            time.sleep(0.001)
 
     def _read(self) -> None:
         self.present = [fake.make_disk(fake.VOLUME_ID, 'vda')] if self.file.exists() else []
@@ -127,9 +122,15 @@ def pause() -> None:
     time.sleep(random.uniform(0, 0.01))
 
 
-def make_manager(place: Place) -> AttachmentManager:
+def make_manager(place: Place, who: int = PROCESSES) -> AttachmentManager:
     guests = [SharedGuest(place, number) for number in range(PROCESSES)]
-    return fake.make_manager(fake.make_conf(), place.directory, SharedDriver(place), *guests)
+
+    def observe(operation: str, step: str, moment: str) -> None:
+        place.note(f'step {who} {step} {moment}')
+
+    return fake.make_manager(
+        fake.make_conf(), place.directory, SharedDriver(place), *guests, observer=observe
+    )
 
 
 def attach(manager: AttachmentManager, number: int) -> None:
@@ -140,7 +141,7 @@ def work(place: Place, number: int, rounds: int, start: typing.Any) -> None:
     """Attach and detach some times, in a process of its own."""
     random.seed(number)
     try:
-        manager = make_manager(place)
+        manager = make_manager(place, number)
         start.wait(30)
         for _ in range(rounds):
             attach(manager, number)
@@ -160,7 +161,7 @@ def leave(place: Place, number: int, start: typing.Any) -> None:
     """Detach what was attached before, in a process of its own."""
     random.seed(number)
     try:
-        manager = make_manager(place)
+        manager = make_manager(place, number)
         start.wait(30)
         manager.detach(f'web{number}', fake.VOLUME_ID)
     except BaseException:
@@ -195,6 +196,20 @@ def wrong(place: Place) -> list[str]:
     return [line for line in place.lines() if line.startswith('WRONG')]
 
 
+def mixed(place: Place) -> list[str]:
+    """Return the steps that somebody did in the midst of another's operation."""
+    found = []
+    owner = None
+    for line in place.lines():
+        if not line.startswith('step'):
+            continue
+        _, who, step, moment = line.split()
+        if owner not in (None, who):
+            found.append(f'{line}, while {owner} was at it')
+        owner = None if (step, moment) == ('record', 'after') else who
+    return found
+
+
 def disconnects(place: Place) -> list[str]:
     return [line for line in place.lines() if line.startswith('disconnect')]
 
@@ -206,6 +221,7 @@ def test_the_last_of_all_disconnects(place: Place) -> None:
         attach(manager, number)
     together(leave, place)
     assert wrong(place) == []
+    assert mixed(place) == []
     assert len(disconnects(place)) == 1
     assert not place.device.exists()
     assert Journal(str(place.directory / 'attachments.sqlite')).find() == ()
@@ -215,6 +231,7 @@ def test_some_attach_while_others_detach(place: Place) -> None:
     """A device is never pulled away from under a guest, and never stays."""
     together(work, place, ROUNDS)
     assert wrong(place) == []
+    assert mixed(place) == []
     assert place.has() == []
     assert not place.device.exists()
     assert disconnects(place)
