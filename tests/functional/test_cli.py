@@ -294,9 +294,14 @@ def test_life_of_a_file_on_a_share(
                 },
             }
         )
-        attached = command.json(
-            'attach', guest.name, '--connection-info', '-', '--bus', 'scsi', stdin=raw
-        )
+        arguments = ('attach', guest.name, '--connection-info', '-', '--bus', 'scsi')
+        plan = command.json(*arguments, '--dry-run', stdin=raw)
+        assert any(server.export in line for line in plan['steps'][0]['actions'])
+        assert 'type="file"' in plan['xml']
+        assert not (tmp_path / 'state' / 'attachments.sqlite').exists()
+        assert not (tmp_path / 'state' / 'mnt').exists()
+
+        attached = command.json(*arguments, stdin=raw)
         path = pathlib.Path(f'{mount_namespace}/root{attached["source"]}')
         assert path.stat().st_size == 8 * MIB
 
@@ -304,12 +309,13 @@ def test_life_of_a_file_on_a_share(
         assert shown['host_mount'].startswith(server.export)
         assert server.export in command.run('show', guest.name, FILE_ID, '--tree').stdout
 
-        command.json(
-            'extend', guest.name, FILE_ID, str(12 * MIB), '--connection-info', '-', stdin=raw
-        )
+        command.json('extend', guest.name, FILE_ID, str(12 * MIB))
         assert path.stat().st_size == 12 * MIB
 
-        command.json('detach', guest.name, FILE_ID, '--connection-info', '-', stdin=raw)
+        removal = command.json('detach', guest.name, FILE_ID, '--dry-run')
+        assert any('unmount' in line for step in removal['steps'] for line in step['actions'])
+        assert path.exists()
+        command.json('detach', guest.name, FILE_ID)
         assert not path.parent.exists()
         assert guest.disks() == ()
 

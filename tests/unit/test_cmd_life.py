@@ -154,7 +154,7 @@ def test_standard_input_is_one_file(shell: Shell, monkeypatch: pytest.MonkeyPatc
 
 def test_dry_run_as_text(host: Host, shell: Shell) -> None:
     host.attach('--dry-run')
-    assert shell.out.startswith(f'Nothing is done. attach of volume {fake.VOLUME_ID} (iscsi)')
+    assert shell.out.startswith(f'Nothing is done; attach of volume {fake.VOLUME_ID} (iscsi)')
     assert '1. connect  (at most 300 s; locks iscsi 192.0.2.1:3260)\n' in shell.out
     assert '   - log in to 192.0.2.1:3260\n' in shell.out
     assert '<target dev="vda" bus="virtio"/>' in shell.out

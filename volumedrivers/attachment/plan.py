@@ -236,9 +236,7 @@ def _detach(job: Detach, volume: str | None) -> Plan:
         'prove': ()
         if stays
         else ('look whether anything of the volume is left, and remove it once more',),
-        'record': (f'remove the attachment from {job.context.journal.path}',)
-        if job.before is not None
-        else (),
+        'record': (f'remove the attachment from {job.context.journal.path}',),
     }
     return _plan(job, actions, target=record.target)
 
@@ -262,9 +260,7 @@ def _extend(job: Extend, volume: str | None) -> Plan:
             if running
             else f'guest {guest.name} does not run, and sees the new size when it starts',
         ),
-        'record': (f'write to {job.context.journal.path} that it is done',)
-        if job.before is not None
-        else (),
+        'record': (f'write to {job.context.journal.path} that it is done',),
     }
     return _plan(job, actions, target=job.target)
 

@@ -87,7 +87,7 @@ def _lines(plan: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
     disk = f' as {plan["target"]}' if plan['target'] else ''
     yield from _wrapped(
         '',
-        f'Nothing is done. {plan["operation"]} of volume {plan["volume_id"]} '
+        f'Nothing is done; {plan["operation"]} of volume {plan["volume_id"]} '
         f'({plan["driver_volume_type"]}) and guest {plan["guest"]}{disk} would be:',
         width,
     )
