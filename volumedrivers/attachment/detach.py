@@ -64,6 +64,8 @@ class Detach(Work):
         self.removed_from_guest = False
         self.still_used_by: dict[str, str] = {}
         self.left: tuple[Remainder, ...] = ()
+        # What is of this volume, and was not made for this attachment.
+        self.foreign: tuple[Remainder, ...] = ()
         # What the guest had when the disk was looked for.
         self._seen: Disk | None = None
         self._definitions: Definitions | None = None
@@ -88,9 +90,18 @@ class Detach(Work):
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether something may have to be closed, also after a crash while it was opened."""
+        """Whether something may have to be closed, also after a crash while it was opened.
+
+        What the caller has opened is the caller's to close.
+        """
         record = self.record
+        if self._opened_by_caller:
+            return False
         return self.info.encrypted or record.opened is not None or record.encryption is not None
+
+    @property
+    def _opened_by_caller(self) -> bool:
+        return self.record.disk.get('encryption') is not None
 
     @property
     def is_void(self) -> bool:
@@ -161,11 +172,13 @@ class Detach(Work):
             return
         self.left = self._remains()
         if self.left:
-            self.decrypt()
+            if self.is_encrypted:
+                self.decrypt()
             self.driver.disconnect_volume(
                 self.info, self.record.key, volume=self.volume, force=self.force
             )
             self.left = self._remains()
+        self.foreign = self._foreign_remains()
         if self.left and not self.force:
             # Whoever lets the storage go now gives its LUN to somebody else.
             raise exception.LeftoversFound(
@@ -204,7 +217,7 @@ class Detach(Work):
             still_used_by=tuple(sorted(self.still_used_by)),
             forced=self.force,
             identity=None if identity is None else str(identity),
-            leftovers=tuple(map(str, self.left)),
+            leftovers=tuple(map(str, self.left + self.foreign)),
             seconds=seconds,
         )
 
@@ -263,9 +276,15 @@ class Detach(Work):
 
     def _remains(self) -> 'tuple[Remainder, ...]':
         left = self.driver.remains(self.info, self.record.key, volume=self.volume)
-        if not self.still_used_by:
+        if self.is_encrypted and not self.still_used_by:
             left += self.context.encryptor.remains(self.volume_id, self.record.opened)
         return left
+
+    def _foreign_remains(self) -> 'tuple[Remainder, ...]':
+        """Return what decrypts the volume, though it was attached as it is."""
+        if self.is_encrypted or self._opened_by_caller or self.still_used_by:
+            return ()
+        return self.context.encryptor.remains(self.volume_id, None)
 
 
 def require_volume(

@@ -80,6 +80,8 @@ class DetachResult(Result):
     :ivar removed_from_guest: False: the guest did not have it
     :ivar still_used_by: other guests of this host that have the volume; then
           its device stays
+    :ivar leftovers: what is still here of it: with force what would not go,
+          and what was not made for it, which is never removed
     """
 
     guest: str
