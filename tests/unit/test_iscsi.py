@@ -33,8 +33,8 @@ from volumedrivers.host import iscsi_discovery
 from volumedrivers.host import iscsi_session
 from volumedrivers.host import os_brick_link
 from volumedrivers.host.block_device import BlockDevices
-from volumedrivers.libvirt import block_device
 from volumedrivers.libvirt import block_leftovers
+from volumedrivers.libvirt import disk_answers
 from volumedrivers.libvirt import iscsi_ways
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import FailedPath
@@ -213,7 +213,8 @@ class TestDiskThatWasLeft:
         with pytest.raises(exception.IdentityMismatch) as caught:
             driver.connect_volume(info_of(), 'guest')
 
-        assert (caught.value.found, caught.value.expected) == (f'wwn:3{B}', f'wwn:3{A}')
+        assert caught.value.found.startswith(f'wwn:3{B},')
+        assert caught.value.expected == f'wwn:3{A}'
         assert brick.calls == []
 
     def test_it_is_the_same_volume_for_another_guest(self, brick, driver, answers):
@@ -242,9 +243,89 @@ class TestDiskThatWasLeft:
 
     def test_it_hangs(self, driver, monkeypatch):
         monkeypatch.setattr(scsi, 'read_page_83', lambda name: threading.Event().wait(30))
-        monkeypatch.setattr(block_device, 'ANSWER_TIME', 0.05)
+        monkeypatch.setattr(disk_answers, 'ANSWER_TIME', 0.05)
 
         assert driver.connect_volume(info_of(), 'guest')
+
+
+class TestDiskThatBecameAnother:
+    """The kernel keeps the identity it read first; the disk itself knows better."""
+
+    @pytest.fixture
+    def answers(self, monkeypatch):
+        answers = {}
+        monkeypatch.setattr(scsi, 'read_page_83', answers.get)
+        return answers
+
+    @pytest.fixture(autouse=True)
+    def mapped(self, host):
+        for name, portal in (('sdb', ONE), ('sdc', TWO)):
+            link = f'disk/by-path/ip-{portal}-iscsi-{IQN}-lun-1'
+            host.device(
+                name,
+                device__wwid=f'naa.{A}',
+                device__state='running',
+                device__vpd_pg83=page_83(A),
+                links=[link],
+            )
+        uuid = f'mpath-3{A}'
+        link = f'disk/by-id/dm-uuid-{uuid}'
+        host.device('dm-0', dm__uuid=uuid, slaves=['sdb', 'sdc'], links=[link])
+
+    @pytest.fixture
+    def volume(self, host):
+        path = str(host.dev / f'disk/by-id/dm-uuid-mpath-3{A}')
+        return dataclasses.replace(volume_of(host, use_multipath=True), path=path)
+
+    @pytest.mark.parametrize('name', ['sdb', 'sdc'])
+    def test_one_way_of_a_map_leads_elsewhere(self, brick, driver, answers, volume, name):
+        answers |= {'sdb': page_83(A), 'sdc': page_83(A), name: page_83(B)}
+
+        assert driver.current_identity(info_of(), volume) == Identity('wwn', f'3{B}')
+        for touch in (
+            lambda: driver.disconnect_volume(info_of(), 'guest', volume=volume),
+            lambda: driver.disconnect_volume(info_of(), 'guest', volume=volume, force=True),
+            lambda: driver.disconnect_volume(info_of(), 'guest'),
+            lambda: driver.extend_volume(info_of(), 'guest', 1 << 30, volume=volume),
+        ):
+            with pytest.raises(exception.IdentityMismatch) as caught:
+                touch()
+            assert caught.value.found.startswith(f'wwn:3{B},')
+            assert caught.value.expected == f'wwn:3{A}'
+        assert brick.calls == []
+
+    def test_none_answers(self, brick, driver, answers, volume):
+        assert driver.current_identity(info_of(), volume) == Identity('wwn', f'3{A}')
+        with pytest.raises(exception.LeftoversFound):
+            driver.disconnect_volume(info_of(), 'guest', volume=volume)
+        assert [call[0] for call in brick.calls] == ['disconnect']
+
+    def test_it_has_no_identity_any_more(self, driver, answers, volume):
+        answers['sdb'] = bytes((0, 0x83, 0, 0))
+
+        assert driver.current_identity(info_of(), volume) != Identity('wwn', f'3{A}')
+
+    def test_disks_that_hang_are_waited_for_together(self, driver, monkeypatch, volume):
+        over = threading.Event()
+        asked = []
+
+        def hang(name):
+            asked.append(name)
+            over.wait(30)
+
+        monkeypatch.setattr(scsi, 'read_page_83', hang)
+        monkeypatch.setattr(disk_answers, 'ANSWER_TIME', 0.05)
+        try:
+            assert driver.current_identity(info_of(), volume) == Identity('wwn', f'3{A}')
+        finally:
+            over.set()
+        assert sorted(asked) == ['sdb', 'sdc']
+
+    def test_a_device_that_went_is_no_other_volume(self, host, driver, answers, volume):
+        for name in ('dm-0', 'sdb', 'sdc'):
+            host.remove(name)
+
+        assert driver.current_identity(info_of(), volume) is None
 
 
 def page_83(wwid):

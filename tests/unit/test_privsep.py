@@ -765,6 +765,7 @@ PAGE = bytes((0, 0x83, 0, 4, 1, 3, 0, 0))
         (Disk(PAGE + b'rest'), PAGE),
         (Disk(PAGE, status=2), None),
         (Disk(b'\0\0\0\1\5'), None),
+        (Disk(b'\x7f' + PAGE[1:]), None),
     ],
 )
 def test_a_disk_is_asked_what_it_is_now(tmp_path, monkeypatch, disk, page):

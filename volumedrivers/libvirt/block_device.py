@@ -26,11 +26,11 @@ from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
-from volumedrivers.host import deadline
 from volumedrivers.host import os_brick_link
 from volumedrivers.host import requirements
 from volumedrivers.host.brick import Brick
 from volumedrivers.libvirt import block_leftovers
+from volumedrivers.libvirt import disk_answers
 from volumedrivers.libvirt import plan
 from volumedrivers.libvirt.asked_paths import Ways
 from volumedrivers.libvirt.asked_paths import asked_paths
@@ -51,10 +51,9 @@ from volumedrivers.libvirt.volume_devices import devices_of
 from volumedrivers.libvirt.volume_devices import empty_sessions
 from volumedrivers.libvirt.volume_devices import identity_of
 from volumedrivers.libvirt.volume_devices import links_of
-from volumedrivers.libvirt.volume_devices import refuse_stale
+from volumedrivers.libvirt.volume_devices import on_the_ways
 from volumedrivers.libvirt.volume_devices import remainders
 from volumedrivers.privsep import device_link
-from volumedrivers.privsep import scsi
 from volumedrivers.sizes import check_size
 
 LOG = logging.getLogger(__name__)
@@ -62,8 +61,6 @@ LOG = logging.getLogger(__name__)
 # Seconds that udev may keep a removal waiting: it has the device open when a
 # guest has just closed it, and os-brick tries again only after 20 seconds.
 UDEV_TIME = 5.0
-# Seconds that a disk may take to say what it is.
-ANSWER_TIME = 2.5
 _POLL = 0.1
 
 
@@ -193,7 +190,9 @@ class BlockDeviceDriver(VolumeDriver):
         if self.connector_options().get('enforce_multipath'):
             # As an option of the connector os-brick ignores it.
             properties['enforce_multipath'] = True
-        in_use = refuse_stale(self.context.devices, connection_info, _ask_disk)
+        # os-brick would take an earlier volume's disk, and the map it is in.
+        in_use = on_the_ways(self.context.devices, connection_info)
+        disk_answers.refuse_changed(self.context.devices, in_use, connection_info.volume_id)
         ways = self.choose_ways(connection_info, properties)
         if ways.dead:
             LOG.warning(
@@ -235,9 +234,7 @@ class BlockDeviceDriver(VolumeDriver):
         """
         devices = self.context.devices
         devices.settle(UDEV_TIME)
-        identity = check_identity(
-            devices, connection_info, volume, also=self.find(connection_info)
-        )
+        identity = self._require_unchanged(connection_info, volume)
         links = self._links(connection_info, volume)
         properties = self._properties(connection_info, volume)
         brick = self._brick(use_multipath=used_multipath(devices, connection_info, volume))
@@ -266,9 +263,7 @@ class BlockDeviceDriver(VolumeDriver):
                 connection_info, attachment, requested_size, volume=volume
             )
         check_size(requested_size, f'volume {connection_info.volume_id}')
-        check_identity(
-            self.context.devices, connection_info, volume, also=self.find(connection_info)
-        )
+        self._require_unchanged(connection_info, volume)
         brick = self._brick(
             use_multipath=used_multipath(self.context.devices, connection_info, volume)
         )
@@ -293,13 +288,16 @@ class BlockDeviceDriver(VolumeDriver):
     def current_identity(
         self, connection_info: ConnectionInfo, volume: ConnectedVolume
     ) -> Identity | None:
-        """Ask sysfs what the device is by now."""
+        """Ask sysfs, and then the disks themselves, what the device is by now."""
+        devices = self.context.devices
         if volume.path is None:
             return None
         try:
-            return identity_of(self.context.devices, volume.path)
+            known = identity_of(devices, volume.path)
         except exception.VolumeNotConnected:
             return None
+        disks = disk_answers.disks_under(devices, volume.path)
+        return next((found for _, found, _ in disk_answers.changed(devices, disks)), known)
 
     def remains(
         self,
@@ -330,6 +328,19 @@ class BlockDeviceDriver(VolumeDriver):
     def why_not(self) -> str | None:
         """Name everything that is missing on this host."""
         return requirements.unmet(self.requirements())
+
+    def _require_unchanged(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None
+    ) -> tuple[str, str] | None:
+        """Make sure that what os-brick will touch is the volume; return what it is."""
+        devices = self.context.devices
+        also = self.find(connection_info)
+        identity = check_identity(devices, connection_info, volume, also=also)
+        paths = [*devices_of(devices, connection_info, volume), also, volume and volume.path]
+        disks = disk_answers.disks_under(devices, *(path for path in paths if path))
+        disks += on_the_ways(devices, connection_info)
+        disk_answers.refuse_changed(devices, disks, connection_info.volume_id)
+        return identity
 
     def _remove(
         self,
@@ -487,13 +498,3 @@ class BlockDeviceDriver(VolumeDriver):
         if self.TELLS_MULTIPATH_ID and volume is not None and volume.multipath_id is not None:
             properties['multipath_id'] = volume.multipath_id
         return properties
-
-
-def _ask_disk(name: str) -> bytes | None:
-    try:
-        return deadline.call(
-            lambda: scsi.read_page_83(name), what=f'disk {name}', seconds=ANSWER_TIME
-        )
-    except exception.DeadlineExceeded:
-        # One that does not answer is no way to the volume either.
-        return None

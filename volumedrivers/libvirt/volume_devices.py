@@ -17,7 +17,6 @@ by now: Cinder may have given the number to another one.  So what is there is
 compared with what was recorded, before os-brick is called.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import os
@@ -26,7 +25,6 @@ import typing
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import IscsiData
-from volumedrivers.host import device_identity
 from volumedrivers.host import iscsi_session
 from volumedrivers.host import os_brick_link
 from volumedrivers.host.block_device import BlockDevices
@@ -121,39 +119,6 @@ def check_identity(
                 volume_id=connection_info.volume_id,
             )
     return expected
-
-
-def refuse_stale(
-    devices: BlockDevices,
-    connection_info: ConnectionInfo,
-    ask: Callable[[str], bytes | None],
-) -> tuple[str, ...]:
-    """Ask the disks that are behind a volume's ways before it is connected what they are.
-
-    A disk that was not removed when its LUN was given to another volume has
-    its old name and its old identity in sysfs; os-brick would take it, and the
-    map it is in, for the new volume.
-
-    :param ask: reads VPD page 0x83 from a disk, by the kernel's name
-    :returns: the disks that are there
-    :raises IdentityMismatch: a disk is another than the kernel thinks
-    """
-    names = on_the_ways(devices, connection_info)
-    for name in names:
-        with readable('sysfs'):
-            known = devices.page_83(name)
-        page = ask(name) if known is not None else None
-        if known is None or page is None:
-            continue
-        found, expected = device_identity.of_page_83(page), device_identity.of_page_83(known)
-        if found != expected:
-            raise exception.IdentityMismatch(
-                path=os.path.join(devices.dev, name),
-                found=f'wwn:{found}',
-                expected=f'wwn:{expected}',
-                volume_id=connection_info.volume_id,
-            )
-    return names
 
 
 def _identities(

@@ -82,11 +82,13 @@ def delete_device(name: str) -> None:
 
 
 @context.privileged
-def read_page_83(name: str, *, timeout: float = 2.0) -> bytes | None:
+def read_page_83(name: str, *, timeout: float = 30.0) -> bytes | None:
     """Ask one SCSI disk what it is now; None: it does not answer.
 
     sysfs has what it was when the kernel found it.
 
+    :param timeout: seconds, after which the kernel resets the path, with all
+        that others have asked on it; so the caller has a deadline of its own
     :returns: VPD page 0x83
     :raises PrivilegedCallRefused: that is no name of a SCSI disk
     """
@@ -121,7 +123,8 @@ def read_page_83(name: str, *, timeout: float = 2.0) -> bytes | None:
             what=f'VPD page of {name}', reason=error.strerror or str(error)
         ) from error
     failed = request.status or request.host_status or request.driver_status
-    if failed or page.raw[1] != 0x83:
+    # The first bits say that there is nothing behind this LUN.
+    if failed or page.raw[0] >> 5 or page.raw[1] != 0x83:
         return None
     return page.raw[: 4 + int.from_bytes(page.raw[2:4], 'big')]
 
