@@ -43,6 +43,7 @@ from volumedrivers.attachment.detach import Detach
 from volumedrivers.attachment.detach import require_volume
 from volumedrivers.attachment.encryption import Encryptor
 from volumedrivers.attachment.journal import Journal
+from volumedrivers.attachment.keys import CastellanKeys
 from volumedrivers.attachment.keys import Keys
 from volumedrivers.attachment.plan import Planner
 from volumedrivers.attachment.record import Record
@@ -425,7 +426,7 @@ def make_manager(
         hypervisor=hypervisor,
         journal=journal,
         locks=FairLocks(lambda: os.path.join(bootstrap.lock_path(conf), LOCKS)),
-        encryptor=Encryptor(conf, hypervisor, drivers.devices, keys),
+        encryptor=Encryptor(conf, hypervisor, drivers.devices, keys or CastellanKeys(conf)),
     )
     if observer is not None:
         context = dataclasses.replace(context, observer=observer)
