@@ -30,6 +30,7 @@ from tests.unit.test_cmd_main import Shell
 from volumedrivers import exception
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.results import Finding
+from volumedrivers.attachment.results import Outcome
 from volumedrivers.cmd import progress
 from volumedrivers.libvirt.connected_volume import FailedPath
 
@@ -209,6 +210,16 @@ def test_list_and_show_have_what_no_guest_has(host: Host, shell: Shell) -> None:
     assert shown['record_identity'] == 'wwn:3600'
 
 
+def test_a_guest_that_is_gone_is_found_by_its_uuid(host: Host, shell: Shell) -> None:
+    host.attach()
+    host.guest.uuid = fake.OTHER_UUID
+    (row,) = shell.json('list', fake.GUEST_UUID)
+    assert row['state'] == 'recorded, not in the guest'
+    assert shell.json('show', fake.GUEST_UUID, 'vda')['record_identity'] == 'wwn:3600'
+    assert shell.json('forget', fake.GUEST_UUID, fake.VOLUME_ID)['forgotten'] is True
+    assert shell.run('list', fake.GUEST_UUID) == 2
+
+
 def test_list_makes_no_journal(host: Host, shell: Shell) -> None:
     assert shell.run('list') == 0
     assert not shell.directory.exists()
@@ -374,6 +385,17 @@ def test_recover_after_a_reboot(host: Host, shell: Shell) -> None:
     (row,) = shell.json('recover', '--connection-info', host.file)
     assert row['action'] == 'reconnected'
     assert shell.run('recover') == 0
+
+
+def test_the_last_outcome_of_a_volume_counts(
+    host: Host, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Outcome('web1', fake.GUEST_UUID, fake.VOLUME_ID, 'repair', 's', 'failed', '', 0.1)
+    second = dataclasses.replace(first, operation=None, action='reconnected')
+    monkeypatch.setattr(AttachmentManager, 'recover', lambda manager, infos: (first, second))
+    assert len(shell.json('recover')) == 2
+    monkeypatch.setattr(AttachmentManager, 'recover', lambda manager, infos: (second, first))
+    assert len(shell.json('recover', code=5)) == 2
 
 
 def test_forget(host: Host, shell: Shell) -> None:

@@ -148,6 +148,7 @@ class Extend(Change):
 
     def result(self, seconds: dict[str, float]) -> ExtendResult:
         """Say what was done."""
+        identity = self.volume.identity if self.volume is not None else None
         return ExtendResult(
             guest=self.guest.name,
             guest_uuid=self.guest.uuid,
@@ -157,6 +158,7 @@ class Extend(Change):
             requested_size=self.requested,
             size=self.size,
             resized_in_guest=self.resized,
+            identity=None if identity is None else str(identity),
             seconds=seconds,
         )
 

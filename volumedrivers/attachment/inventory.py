@@ -81,11 +81,15 @@ def volumes(
 ) -> tuple[AttachedVolume, ...]:
     """Return the disks of a guest or of all, and what is recorded and in no guest.
 
+    :param guest: name or UUID; by its UUID also a guest that is gone and has
+        left something
     :param all_disks: also the disks that have no volume id
     """
     hypervisor = context.hypervisor
-    domains = hypervisor.guests() if guest is None else (hypervisor.guest(guest),)
+    domains = hypervisor.guests() if guest is None else (guest_disks.look_up(hypervisor, guest),)
     rows = _rows(context, None if guest is None else domains[0].uuid)
+    if guest is not None and not rows:
+        domains = (hypervisor.guest(guest),)  # that it is gone is worth knowing
     found = [one for domain in domains for one in _of_guest(context, domain, rows)]
     keys = {make_key(one.guest_uuid, one.volume_id or '') for one in found}
     found += [

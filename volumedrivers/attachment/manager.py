@@ -351,6 +351,8 @@ class AttachmentManager:
         Those that are recorded and in no guest, too.  A journal that cannot
         be read is a warning in the log, and the state of all is unknown.
 
+        :param guest: name or UUID; by its UUID also a guest that is gone and
+            has left something
         :param all_disks: also the disks that have no volume id
         """
         return inventory.volumes(self.context, guest, all_disks=all_disks)

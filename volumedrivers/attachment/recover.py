@@ -53,7 +53,6 @@ FINISHED = 'finished'
 UNDONE = 'undone'
 RECONNECTED = 'reconnected'
 RUNNING = 'running'
-UNCONNECTED = 'unconnected'
 FAILED = 'failed'
 
 
@@ -88,7 +87,7 @@ def recover(context: 'AttachmentContext', info_of: InfoOf) -> tuple[Outcome, ...
 def finish(context: 'AttachmentContext', record: Record, held: 'Held') -> tuple[str, str]:
     """Finish or undo an unfinished row, with the lock of its volume held.
 
-    :returns: what was done (finished, undone, unconnected), and why
+    :returns: what was done (finished, undone, failed), and why
     :raises VolumeDriversError: neither could be done; the row stays
     """
     guest = guest_disks.look_up(context.hypervisor, record.domain_uuid)

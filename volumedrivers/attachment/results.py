@@ -114,6 +114,7 @@ class ExtendResult(Result):
     requested_size: int
     size: int
     resized_in_guest: bool
+    identity: str | None
     seconds: dict[str, float]
 
 
@@ -184,7 +185,7 @@ class Outcome(Result):
 
     :ivar operation: which one had stopped; None: it was attached
     :ivar action: finished, undone, reconnected; or what is left to do:
-        running (left alone), unconnected, failed
+        running (left alone), failed
     :ivar detail: why, or what is to be done
     """
 

@@ -25,7 +25,7 @@ from volumedrivers.cmd import errors
 from volumedrivers.cmd import text
 
 _SEVERITY_WIDTH = 9
-_UNSETTLED = ('failed', 'running', 'unconnected')
+_UNSETTLED = ('failed', 'running')
 
 
 class Audit(base.Lister):
@@ -118,7 +118,9 @@ class Recover(base.Lister):
         services = self.program.services
         services.set_up()
         rows = [outcome.to_dict() for outcome in services.manager.recover(infos)]
-        if any(row['action'] in _UNSETTLED for row in rows):
+        # One that was interrupted before a reboot has two; the last counts.
+        last = {(row['guest_uuid'], row['volume_id']): row['action'] for row in rows}
+        if any(action in _UNSETTLED for action in last.values()):
             self.exit_code = exception.RetryLater.exit_code
         return rows
 
