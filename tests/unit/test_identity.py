@@ -19,6 +19,7 @@ names the device of another one's volume.  The drivers, the journal and the
 locks are real; os-brick, libvirt and the kernel are made up.
 """
 
+import dataclasses
 import pathlib
 import typing
 
@@ -32,6 +33,7 @@ from volumedrivers import exception
 from volumedrivers.attachment.context import AttachmentContext
 from volumedrivers.attachment.journal import Journal
 from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import boot
@@ -241,3 +243,86 @@ def test_reconnect_refuses_a_definition_that_names_another_device(
 
     assert path_a in str(caught.value)
     assert path_b in str(caught.value)
+
+
+def killed_while_connecting(host: Host) -> None:
+    """Leave the row of an attach that does not know what it connected."""
+    host.disk('sdb', WWN_A)
+    host.manager.attach(A, 'web1')
+    host.guest.present = []
+    (record,) = host.manager.context.journal.find()
+    host.manager.context.journal.put(
+        dataclasses.replace(
+            record,
+            operation=Operation.ATTACH,
+            step='connect',
+            was_attached=False,
+            target=None,
+            source='',
+            volume=None,
+        )
+    )
+    host.kernel.remove('sdb')
+
+
+def lun_of_a_is_b(host: Host) -> str:
+    """Let the LUN that the connection_info of A names be B's by now."""
+    path = host.disk('sdc', WWN_B)
+    data = A.to_connector()
+    host.kernel.session(1, data['target_portal'], data['target_iqn'], lun1='sdc')
+    return path
+
+
+@pytest.mark.parametrize('interrupted', [False, True])
+def test_what_nobody_recorded_is_not_removed_if_it_is_another_volume(
+    host: Host, interrupted: bool
+) -> None:
+    """Only the LUN tells which device is A's, and by now it is B's."""
+    if interrupted:
+        killed_while_connecting(host)
+    lun_of_a_is_b(host)
+    host.manager.attach(B, 'web2')
+
+    if interrupted:
+        (outcome,) = host.manager.recover()
+        assert outcome.action == 'failed'
+        assert fake.OTHER_ID in outcome.detail
+    with pytest.raises(exception.IdentityMismatch) as caught:
+        host.manager.detach('web1', connection_info=A)
+
+    assert WWN_B in str(caught.value)
+    assert fake.OTHER_ID in str(caught.value)
+    assert host.removals() == []
+
+
+def test_nor_if_a_guest_has_it_that_was_not_recorded(host: Host) -> None:
+    lun_of_a_is_b(host)
+    host.other.present = [fake.make_disk(fake.OTHER_ID, 'vda', path=str(host.kernel.dev / 'sdc'))]
+
+    assert host.manager.detach('web1', connection_info=A).still_used_by == ('web2',)
+    assert host.removals() == []
+
+
+def test_nor_if_it_has_its_name_since_the_last_boot(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_while_connecting(host)
+    monkeypatch.setattr(boot, 'current', lambda: 'another-boot')
+    lun_of_a_is_b(host)
+    host.manager.attach(B, 'web2')
+
+    (outcome,) = host.manager.recover()
+
+    assert outcome.action == 'undone'
+    assert host.removals() == []
+
+
+def test_interrupted_connect_does_not_remove_another_volume(host: Host) -> None:
+    lun_of_a_is_b(host)
+    host.manager.attach(B, 'web2')
+    host.brick.raises['connect'] = KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        host.manager.attach(A, 'web1')
+
+    assert host.removals() == []

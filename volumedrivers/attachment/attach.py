@@ -173,6 +173,7 @@ class Attach(Work):
             )
         if 'block' not in self.others().values() and not self._was_connected():
             self.found_identity()
+            self.devices_to_remove()
             self.driver.disconnect_volume(self.info, self.record.key, volume=self.volume)
 
     def identify(self) -> None:

@@ -12,6 +12,7 @@
 
 """The steps of detaching a volume.  Nothing is undone: calling it again goes on."""
 
+import dataclasses
 import time
 import typing
 
@@ -159,6 +160,9 @@ class Detach(Work):
         # guest has a use of its own, which the driver counts.
         if 'block' in self.still_used_by.values() or not self.is_here():
             return
+        self.still_used_by |= self._users_of_found()
+        if 'block' in self.still_used_by.values():
+            return
         self.driver.disconnect_volume(
             self.info, self.record.key, volume=self.volume, force=self.force
         )
@@ -255,6 +259,15 @@ class Detach(Work):
         by_id = guest_disks.volume_id_of(disk) == self.volume_id
         return self.alias if by_id else disk.alias
 
+    def _users_of_found(self) -> dict[str, str]:
+        """Return the other guests that have a device which is found by its LUN alone."""
+        users = self.context.users()
+        found: dict[str, str] = {}
+        for path in self.devices_to_remove():
+            record = dataclasses.replace(self.record, source=path)
+            found |= users.of_volume(self.volume_id, self.guest.uuid, record)
+        return found
+
     def _guest_still_has_it(self) -> bool:
         try:
             return self.guest.is_running() and self._disk() is not None
@@ -268,6 +281,7 @@ class Detach(Work):
         """
         try:
             self.found_identity()
+            self.devices_to_remove()
         except exception.IdentityMismatch:
             if self.is_void:
                 return False  # what has its name since the last boot is not ours

@@ -23,12 +23,16 @@ from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.volume_devices import readable
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
     from volumedrivers.host.fair_lock import Held
     from volumedrivers.libvirt.connected_volume import Identity
     from volumedrivers.libvirt.guest import Guest
+
+# Kinds of a Remainder that are a device of this host.
+_DEVICES = frozenset(('device', 'map', 'namespace'))
 
 
 class Work:
@@ -131,17 +135,36 @@ class Work:
 
         :raises IdentityMismatch
         """
-        if volume.identity is None or volume.identity.kind == 'path':
-            return
-        for other in self.context.journal.find(identity=str(volume.identity)):
-            if other.boot_id == self.context.boot_id and other.volume_id != self.volume_id:
-                raise exception.IdentityMismatch(
-                    path=volume.path or str(volume.identity),
-                    found=f'{volume.identity}, which is volume {other.volume_id} of guest '
-                    f'{other.domain_name}',
-                    expected='a device of its own',
-                    volume_id=self.volume_id,
-                )
+        if volume.identity is not None and volume.identity.kind != 'path':
+            identity = str(volume.identity)
+            self._refuse_anothers(identity, volume.path or identity, 'a device of its own')
+
+    def devices_to_remove(self) -> tuple[str, ...]:
+        """Return the devices that a removal would take, where nobody recorded what they are.
+
+        The driver finds them by the connection_info alone: that of another
+        host perhaps, or one whose LUN has been given to another volume since.
+
+        :raises IdentityMismatch: the journal has one of them as another volume
+        :raises HostUnreadable: the kernel did not say
+        """
+        volume = self.volume
+        if volume is not None and volume.identity is not None and volume.identity.kind != 'path':
+            return ()
+        found = tuple(
+            left.name
+            for left in self.driver.remains(self.info, self.record.key, volume=volume)
+            if left.kind in _DEVICES
+        )
+        for path in found:
+            try:
+                with readable(path):
+                    identity = self.context.registry.context.devices.identity(path)
+            except exception.VolumeNotConnected:
+                continue
+            if identity is not None:
+                self._refuse_anothers(':'.join(identity), path, f'volume {self.volume_id}')
+        return found
 
     def others(self) -> dict[str, str]:
         """Return the other guests that have the volume, and their disk's source type.
@@ -149,6 +172,17 @@ class Work:
         :raises HypervisorUnavailable, HypervisorError: libvirt could not say
         """
         return self.context.users().of_volume(self.volume_id, self.guest.uuid, self.record)
+
+    def _refuse_anothers(self, identity: str, path: str, expected: str) -> None:
+        for other in self.context.journal.find(identity=identity):
+            if other.boot_id == self.context.boot_id and other.volume_id != self.volume_id:
+                raise exception.IdentityMismatch(
+                    path=path,
+                    found=f'{identity}, which is volume {other.volume_id} of guest '
+                    f'{other.domain_name}',
+                    expected=expected,
+                    volume_id=self.volume_id,
+                )
 
     def _first_record(self) -> Record:
         volume_id = volume_id_of(self.info)
