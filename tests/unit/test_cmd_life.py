@@ -306,8 +306,13 @@ def test_repair_of_a_volume_whose_paths_came_back_by_themselves(host: Host, shel
     assert shell.json('show', 'web1', 'vda')['record_paths_found'] == 2
 
 
-def test_repair_without_the_password(host: Host, shell: Shell) -> None:
+def test_repair_without_the_password(
+    host: Host, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.attach()
+    # It is not needed where no path is missing.
+    assert shell.json('repair', 'web1', 'vda')[0]['paths_found'] == 2
+    monkeypatch.setattr(fake.FakeDevices, 'failed', (('sdb', 'offline'),))
     assert shell.run('repair', 'web1', 'vda') == 2
     assert '--connection-info is missing' in shell.err
     assert shell.run('repair', 'web1', 'vdz') == 2

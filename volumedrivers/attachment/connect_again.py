@@ -16,6 +16,7 @@ After a reboot of the host all of it, and for a volume that lost paths those
 that are back.
 """
 
+import dataclasses
 import typing
 
 from volumedrivers import exception
@@ -28,6 +29,7 @@ from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import PathReport
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
@@ -190,13 +192,45 @@ class Reconnect(ConnectAgain):
 
 
 class Repair(ConnectAgain):
-    """Add the paths that are missing; what the guest uses is not touched."""
+    """Add the paths that are missing; what the guest uses is not touched.
+
+    :ivar is_whole: whether nothing is missing; then nothing is connected
+    """
 
     operation = Operation.REPAIR
+
+    def __init__(
+        self,
+        context: 'AttachmentContext',
+        guest: 'Guest',
+        connection_info: ConnectionInfo,
+        before: Record,
+        held: 'Held | None' = None,
+    ) -> None:
+        super().__init__(context, guest, connection_info, before, held)
+        self._working = self._paths_that_work()
+        recorded = self.recorded
+        # Another protocol's may lack more than paths: a mount, a secret.
+        self.is_whole = (
+            recorded is not None
+            and (recorded.use_multipath is not None or recorded.paths.asked > 1)
+            and before.boot_id == context.boot_id
+            and self._working is not None
+            and self._working >= recorded.paths.asked
+        )
+        if recorded is not None and self.is_whole:
+            paths = PathReport(recorded.paths.asked, recorded.paths.asked)
+            self.found = dataclasses.replace(recorded, paths=paths)
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in their order."""
         options = self.context.options
+        if self.is_whole:
+            settled = self.recorded == self.found and not self.has_problem
+            return (
+                Step('identify', self.identify, None, options.identify_timeout, intends=False),
+                Step('record', self.settle_connected, needed=not settled, records=True),
+            )
         return (
             Step('identify', self.identify_recorded, seconds=options.identify_timeout),
             Step(
@@ -212,3 +246,26 @@ class Repair(ConnectAgain):
     def identify_recorded(self) -> None:
         """Refuse to add paths to what is not the volume any more."""
         self.found_identity()
+
+    def result(self, seconds: dict[str, float]) -> ConnectResult:
+        """Say what was done; what the kernel had before counts, not the record."""
+        result = super().result(seconds)
+        if self._working is None:
+            return result
+        return dataclasses.replace(result, paths_before=min(self._working, result.paths_asked))
+
+    @property
+    def has_problem(self) -> bool:
+        """Whether the row tells of a problem, which a repair takes away."""
+        return self.before is not None and bool(self.before.problem)
+
+    def _paths_that_work(self) -> int | None:
+        """Return how many the kernel has; None: it has no device, or has none to have."""
+        volume = self.recorded
+        if volume is None or volume.source_type != 'block' or volume.path is None:
+            return None
+        try:
+            paths = self.context.registry.context.devices.paths(volume.path)
+        except exception.VolumeNotConnected:
+            return None
+        return len(paths.names) - len(paths.failed)

@@ -259,6 +259,8 @@ class AttachmentManager:
     ) -> ConnectResult:
         """Add the paths of an attached volume that were missing and are back.
 
+        Where none is missing its identity is looked at, and nothing is done.
+
         :param connection_info: needed where it holds credentials
         :raises IdentityMismatch: the device is another volume by now
         :raises NotRecorded
@@ -267,8 +269,10 @@ class AttachmentManager:
         volume_id = lookup.volume_id(self.context, domain, volume, connection_info)
         with self.context.lock_volume(volume_id, 'repair', domain.name) as held:
             before = self._recorded(domain, volume_id, volume, held)
-            info = lookup.connection_info_to_connect(before, connection_info)
+            info = connection_info or ConnectionInfo.parse(before.connection_info)
             job = Repair(self.context, domain, info, before, held)
+            if not job.is_whole:
+                lookup.connection_info_to_connect(before, connection_info)
             return job.result(steps.run(job, job.steps()))
 
     def repair_all(
