@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import subprocess
+import typing
 import uuid
 
 from castellan.common.objects import passphrase as castellan_passphrase
@@ -50,6 +51,7 @@ from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.libvirt.registry import Registry
+from volumedrivers.privsep import commands
 from volumedrivers.testing.ceph import CephCluster
 from volumedrivers.testing.libvirtd import find_program
 from volumedrivers.testing.qemu_io import GuestIO
@@ -326,6 +328,18 @@ def test_plain_qcow2_is_not_taken_for_an_encrypted_one(
     assert volume.secret is None
 
 
+@pytest.fixture
+def quick_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = commands.run
+
+    def quickly(argv: list[str], **options: typing.Any) -> commands.Result:
+        at = argv.index('luksFormat') + 1
+        return run([*argv[:at], *QUICK, *argv[at:]], **options)
+
+    monkeypatch.setattr(commands, 'run', quickly)
+
+
+@pytest.mark.usefixtures('quick_format')
 def test_device_is_formatted_attached_and_grown(
     make: MakeVolume, guest_io: GuestIO, metadata: dict[str, object], device: str
 ) -> None:
@@ -472,6 +486,8 @@ def test_close_without_knowing_what_open_came_to(
     volume.opened = None
     volume.encryptor.close(volume.info, None, volume=volume.connected, last=False)
     assert volume.secret is not None
+    # libvirt tells nobody what is in it.
+    assert volume.guest.hypervisor.secrets.value(volume.secret) is None
     assert [each.kind for each in volume.encryptor.remains(volume.volume_id)] == ['secret']
     volume.close()
     assert volume.secret is None
@@ -560,11 +576,15 @@ def test_rbd_luks1_and_growth_with_its_own_user_and_monitors(
 
 @pytest.fixture
 def luks2_image(cluster: CephCluster, tmp_path: pathlib.Path) -> Iterator[str]:
-    cluster.create_image('luks2', 48 * MIB)
-    secret = tmp_path / 'passphrase'
-    secret.write_bytes(PASSPHRASE)
-    cluster.rbd('encryption', 'format', f'{cluster.pool}/luks2', 'luks2', str(secret))
-    secret.unlink()
+    path = tmp_path / 'luks2'
+    with path.open('wb') as file:
+        file.truncate(48 * MIB)
+    cryptsetup(
+        *('luksFormat', '--type', 'luks2', '--pbkdf', 'pbkdf2', *QUICK),
+        *('--cipher', 'aes-xts-plain64', '--key-size', '512', '--sector-size', '4096'),
+        *('--key-file=-', str(path)),
+    )
+    cluster.rbd('import', '--no-progress', str(path), f'{cluster.pool}/luks2')
     yield 'luks2'
     cluster.remove('luks2')
 
