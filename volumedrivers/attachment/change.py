@@ -112,7 +112,7 @@ class Extend(Change):
                 'extend',
                 self.extend,
                 seconds=options.extend_timeout,
-                locks=self.driver.lock_names(self.info),
+                locks=self.driver.lock_names(self.info, volume=self.volume),
             ),
             Step('resize', self.resize, seconds=options.guest_attach_timeout),
             Step('record', self.done, seconds=options.identify_timeout, records=True),

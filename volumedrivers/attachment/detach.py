@@ -75,7 +75,7 @@ class Detach(Work):
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in their order."""
         options = self.context.options
-        locks = self.driver.lock_names(self.info)
+        locks = self.driver.lock_names(self.info, volume=self.volume)
         return (
             Step('detach', self.detach, seconds=self.attempts * self.timeout + _MARGIN),
             Step(
