@@ -193,7 +193,11 @@ with Hypervisor(conf.volumedrivers.connection_uri) as hypervisor:
     guest = guests.start_guest(hypervisor, 'guest')
     manager = make_manager(conf, hypervisor)
     attached = manager.attach(info, 'guest', DiskRequest(bus='scsi'))
-    mounts = [line for line in open('/proc/self/mountinfo') if 'fuse.glusterfs' in line]
+    # Only ours: other servers' mounts may have been there when this began.
+    def mounted():
+        return [line for line in open('/proc/self/mountinfo') if info.data.export in line]
+
+    mounts = mounted()
     alias = 'ua-' + info.volume_id
     disk = GuestIO(guest, log.read_text)
     disk.read(alias, 0x11, 0, 65536)
@@ -201,7 +205,7 @@ with Hypervisor(conf.volumedrivers.connection_uri) as hypervisor:
     manager.extend('guest', info.volume_id, {size})
     disk.write(alias, 0x77, {size} - 65536, 65536)
     manager.detach('guest', attached.target)
-    left = [line for line in open('/proc/self/mountinfo') if 'fuse.glusterfs' in line]
+    left = mounted()
     guests.remove_guest(guest)
 print(json.dumps([mounts, left, os.listdir(state / 'mnt'), os.getuid()]))
 """

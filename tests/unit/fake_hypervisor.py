@@ -272,7 +272,7 @@ class FakeEncryptor:
     def remains(self, volume_id: str, opened: Opened | None) -> tuple[Remainder, ...]:
         return ()
 
-    def plan_open(self, *arguments: typing.Any, allow_format: bool) -> tuple[str, ...]:
+    def plan_open(self, *arguments: typing.Any, **options: typing.Any) -> tuple[str, ...]:
         return ('ask the key manager for key k', 'let QEMU decrypt')
 
     def plan_close(

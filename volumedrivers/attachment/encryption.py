@@ -245,12 +245,15 @@ class Encryptor:
         encryption: VolumeEncryption | None,
         *,
         allow_format: bool = False,
+        way: encryption_support.Way | None = None,
     ) -> tuple[str, ...]:
         """Say what ``open`` would do, one action a line, without a secret.
 
         Looks at the volume where it is connected, changes nothing.
 
         :param volume: None: it is not connected yet
+        :param way: who would decrypt one that is not connected, where that is
+            known
         :raises InvalidEncryption, EncryptionNotSupported, and as ``open``
         """
         if encryption is not None and not encryption.is_ours:
@@ -267,6 +270,8 @@ class Encryptor:
             found = self._look(info, volume)
             provider = encrypted_header.provider_of(volume_id, volume, encryption, found)
             by, engine = encryption_support.choose(self._hypervisor, volume, provider)
+        elif way is not None:
+            by, engine = way
         elif provider != 'luks':
             by = 'host'
         ask = f'ask the key manager for key {encryption.key_id if encryption else "?"}'

@@ -32,6 +32,8 @@ from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.results import Result
 from volumedrivers.attachment.work import volume_id_of
 from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host.crypt_devices import CryptDevices
+from volumedrivers.libvirt import encryption_support
 from volumedrivers.libvirt import pretend
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.driver import DiskEncryption
@@ -190,14 +192,15 @@ def _attach(job: Attach, encryption: 'VolumeEncryption | None') -> Plan:
         if record.key != job.record.key
     )
     target, unit = job.place(guest.names(), others)
-    xml, about = _disk(job, target, unit, encryption)
+    preview = _Preview(job, encryption)
+    xml, about = _disk(job, preview, target, unit)
     running = guest.is_running()
     actions = {
         'connect': job.driver.plan_connect(job.info, job.record.key),
         'identify': (
             'read what the device is, and refuse it if that is recorded as another volume',
         ),
-        'encrypt': _opening(job, encryption),
+        'encrypt': preview.opening,
         'attach': (
             f'reserve {target} in the journal',
             f'give guest {guest.name} the disk below, '
@@ -305,36 +308,52 @@ def _plan(
     )
 
 
-def _opening(job: Attach, encryption: 'VolumeEncryption | None') -> tuple[str, ...]:
-    if not job.must_be_opened:
-        return ()
-    return job.context.encryptor.plan_open(
-        job.info, None, encryption, allow_format=job.allow_format
-    )
+class _Preview:
+    """The volume as it would be once it is connected and opened.
+
+    :ivar opening: what would be done to decrypt it
+    :ivar seen: the volume as the guest would get it
+    :ivar encryption: what its disk would say of it
+    """
+
+    def __init__(self, job: Attach, encryption: 'VolumeEncryption | None') -> None:
+        context, info = job.context, job.info
+        conf = context.registry.context.conf
+        driver = pretend.make_registry(conf).get(info.driver_volume_type)
+        self.driver = driver
+        self.seen = _connected_already(job) or pretend.volume(driver, info, conf.volumedrivers)
+        self.encryption = job.request.encryption
+        self.opening: tuple[str, ...] = ()
+        if not job.must_be_opened:
+            return
+        way = None
+        if encryption is None or encryption.is_ours:
+            provider = 'luks' if encryption is None else encryption.provider
+            way = encryption_support.choose(context.hypervisor, self.seen, provider)
+            if way.by == 'host':
+                path = CryptDevices.path(job.volume_id)
+                self.seen = dataclasses.replace(self.seen, path=path)
+            else:
+                self.encryption = DiskEncryption(pretend.UNKNOWN_SECRET, provider, way.engine)
+        self.opening = context.encryptor.plan_open(
+            info, None, encryption, allow_format=job.allow_format, way=way
+        )
 
 
-def _disk(
-    job: Attach, target: str, unit: int | None, encryption: 'VolumeEncryption | None'
-) -> tuple[str, str]:
+def _disk(job: Attach, preview: _Preview, target: str, unit: int | None) -> tuple[str, str]:
     """Return the disk's document, and what in it only connecting will tell."""
-    conf = job.context.registry.context.conf
-    driver = pretend.make_registry(conf).get(job.info.driver_volume_type)
-    volume = _connected_already(job) or pretend.volume(driver, job.info, conf.volumedrivers)
-    job.require_scsi(volume)
+    job.require_scsi(preview.seen)
     request = job.request
-    opened = request.encryption
-    if job.must_be_opened and (encryption is None or encryption.provider == 'luks'):
-        opened = DiskEncryption(pretend.UNKNOWN_SECRET)
-    disk = driver.get_disk(
+    disk = preview.driver.get_disk(
         job.info,
-        volume,
+        preview.seen,
         DiskInfo(
             bus=request.bus,
             dev=target,
             type=request.type,
             unit=unit,
             boot_index=request.boot_index,
-            encryption=opened,
+            encryption=preview.encryption,
         ),
     )
     xml = disk.to_xml()
