@@ -18,6 +18,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import threading
 
 import libvirt
 from oslo_config import cfg
@@ -163,6 +164,42 @@ def test_nothing_to_say(
     manager.detach(guest.name, VOLUME_ID)
     assert manager.audit() == ()
     assert server.mounted_at() == []
+
+
+def test_beside_running_operations(
+    server: GlusterServer,
+    manager: AttachmentManager,
+    conf: cfg.ConfigOpts,
+    libvirtd: PrivateLibvirtd,
+    guest: Guest,
+    clean: None,
+) -> None:
+    """What is just being done is no problem."""
+    volume = make_volume(server, VOLUME_ID)
+    ended = threading.Event()
+    found: list[Finding] = []
+    audits = 0
+
+    def look() -> None:
+        nonlocal audits
+        with Hypervisor(libvirtd.uri) as another:
+            auditor = make_manager(conf, another)
+            while not ended.is_set():
+                found.extend(auditor.audit())
+                audits += 1
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(4):
+            manager.attach(volume, guest.name, SCSI)
+            manager.detach(guest.name, VOLUME_ID)
+    finally:
+        ended.set()
+        thread.join(60)
+    assert audits > 4
+    assert {one.kind for one in found} <= {'running'}
+    assert manager.audit() == ()
 
 
 def test_virtiofs_keeps_the_share(

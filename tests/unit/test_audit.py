@@ -34,6 +34,7 @@ from volumedrivers.attachment.record import Opened
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.results import Finding
 from volumedrivers.host import mount_table
+from volumedrivers.host import share_health
 from volumedrivers.host import shares
 from volumedrivers.host.block_device import BlockDevices
 from volumedrivers.host.fair_lock import FairLocks
@@ -606,6 +607,33 @@ class TestShares:
             silent.remove()
         assert (found.kind, found.severity, found.what) == ('no-answer', 'problem', place)
         assert 'does not answer in 1 s' in found.detail
+
+    @pytest.mark.parametrize('unmounted', [True, False])
+    def test_share_that_is_just_being_unmounted(self, room, monkeypatch, unmounted):
+        path = room.attach_file()
+        place = os.path.dirname(path)
+        ask = share_health.ask
+
+        def dying(*arguments: typing.Any) -> typing.Any:
+            monkeypatch.setattr(share_health, 'ask', ask)
+            if unmounted:
+                room.mounter.unmount(place)
+            return {place: share_health.Answer('transport endpoint is not connected', {})}
+
+        monkeypatch.setattr(share_health, 'ask', dying)
+        assert room.audit() == ()
+
+    def test_mount_that_is_counted_in_the_meantime(self, room, monkeypatch):
+        """Its claim came after the mount, as seen by who looks the other way round."""
+        room.attach_file()
+        counted = room.shares.users.counted
+
+        def late() -> typing.Any:
+            monkeypatch.setattr(room.shares.users, 'counted', counted)
+            return ()
+
+        monkeypatch.setattr(room.shares.users, 'counted', late)
+        assert room.audit() == ()
 
     def test_idle_mount_is_found_and_removed(self, room):
         """The last counted user went while a guest had something on the share."""

@@ -13,8 +13,8 @@
 """Compare journal, guests and host, and change nothing.
 
 What is found to differ may be just about to change: operations go on
-meanwhile.  So the journal is read again at the end, and nothing is said of
-attachments that have changed or are being worked on.
+meanwhile.  So journal and mounts are looked at again at the end, and nothing is
+said of those that have changed or are being worked on.
 """
 
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ import typing
 from volumedrivers.attachment import audit_facts
 from volumedrivers.attachment import audit_guests
 from volumedrivers.attachment import audit_host
+from volumedrivers.attachment import audit_mounts
 from volumedrivers.attachment import audit_rows
 
 if typing.TYPE_CHECKING:
@@ -62,6 +63,7 @@ def _all(facts: 'Facts') -> 'Iterator[Finding]':
     known = audit_guests.owners(facts)
     for guest in facts.guests.values():
         yield from audit_guests.of_guest(facts, guest, known)
+    yield from audit_mounts.of_mounts(facts)
     yield from audit_host.of_host(facts)
 
 
@@ -75,7 +77,10 @@ def _still_true(facts: 'Facts', found: 'tuple[Finding, ...]') -> 'Iterator[Findi
         if now.get(key) != before.get(key)
     }
     busy: dict[str, bool] = {'': False}
+    mounts = audit_mounts.Again(facts)
     for one in found:
+        if not mounts.holds(one):
+            continue
         if one.volume_id in moved and one.kind != 'running':
             continue
         if one.kind not in _OF_OPERATIONS:

@@ -22,6 +22,7 @@ import os
 import typing
 
 from volumedrivers import exception
+from volumedrivers.attachment.results import Finding
 from volumedrivers.attachment.users import paths_of
 from volumedrivers.host import mount_table
 from volumedrivers.host import rbd_device
@@ -214,8 +215,12 @@ def _ask_shares(facts: Facts) -> dict[str, share_health.Answer]:
             holding = mount_place(facts, row)
             if holding is not None and volume.path is not None:
                 files.setdefault(holding, []).append(volume.path)
-    seconds = min(float(facts.context.options.mount_timeout), _LONGEST_WAIT)
-    return share_health.ask(files, seconds)
+    return share_health.ask(files, longest_wait(facts.context))
+
+
+def longest_wait(context: 'AttachmentContext') -> float:
+    """Return how many seconds shares have for an answer."""
+    return min(float(context.options.mount_timeout), _LONGEST_WAIT)
 
 
 def _ask_endpoints(facts: Facts) -> dict[str, str]:
@@ -284,3 +289,26 @@ def with_below(facts: Facts, name: str) -> set[str]:
     for below in () if device is None else device.below:
         found |= with_below(facts, below)
     return found
+
+
+def finding(
+    severity: typing.Literal['problem', 'note'],
+    kind: str,
+    what: str,
+    detail: str,
+    what_to_do: str,
+    *,
+    volume_id: str = '',
+    row: 'Record | None' = None,
+) -> Finding:
+    """Return a finding, of an attachment where one is known."""
+    return Finding(
+        kind=kind,
+        severity=severity,
+        guest='' if row is None else row.domain_name,
+        guest_uuid='' if row is None else row.domain_uuid,
+        volume_id=volume_id if row is None else row.volume_id,
+        what=what,
+        detail=detail,
+        what_to_do=what_to_do,
+    )

@@ -23,13 +23,12 @@ import typing
 
 from volumedrivers.attachment import audit_facts
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment.audit_facts import finding
 from volumedrivers.attachment.audit_guests import UUID
 from volumedrivers.attachment.results import Finding
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.audit_facts import Facts
-    from volumedrivers.attachment.record import Record
-    from volumedrivers.host.share_users import Counted
     from volumedrivers.libvirt.whole_host import KnownSecret
 
 # The secret that libiscsi logs in with: see libvirt/qemu_iscsi.py.
@@ -37,112 +36,16 @@ _OF_ATTACHMENT = re.compile(
     r'(?P<volume>[^/]+(?:/[^/]+)?)/(?P<key>(?P<guest>[0-9a-f-]{36})/(?P=volume))'
 )
 _CRYPT = 'crypt-'
-_BASE = '_mount_point_base'
 
 
 def of_host(facts: 'Facts') -> Iterator[Finding]:
-    """Yield what mounts, secrets, links and devices are left over."""
-    yield from _shares(facts)
+    """Yield what secrets, links, devices and sessions are left over."""
     yield from _secrets(facts)
     names = audit_facts.device_names(facts)
     yield from _links(facts, names)
     yield from _decrypted(facts, names)
     yield from _copies(facts)
     yield from _targets(facts)
-
-
-def _finding(
-    severity: typing.Literal['problem', 'note'],
-    kind: str,
-    what: str,
-    detail: str,
-    what_to_do: str,
-    *,
-    volume_id: str = '',
-    row: 'Record | None' = None,
-) -> Finding:
-    return Finding(
-        kind=kind,
-        severity=severity,
-        guest='' if row is None else row.domain_name,
-        guest_uuid='' if row is None else row.domain_uuid,
-        volume_id=volume_id if row is None else row.volume_id,
-        what=what,
-        detail=detail,
-        what_to_do=what_to_do,
-    )
-
-
-def _shares(facts: 'Facts') -> Iterator[Finding]:
-    for place, answer in facts.shares.items():
-        if answer.problem:
-            mount = facts.mounts.get(place)
-            yield _finding(
-                'problem',
-                'no-answer',
-                place,
-                f'{mount.source if mount else "the share"}: {answer.problem}',
-                'Look at its server and the network; guests that use it stand still meanwhile.',
-            )
-    places = set()
-    for counted in facts.counted:
-        yield from _users(facts, counted)
-        if counted.mount_point is None:
-            continue
-        places.add(facts.walk.resolve(counted.mount_point))
-        if not counted.users and counted.mark is not None:
-            users = facts.users_of(counted.mount_point)
-            if not users:
-                yield _finding(
-                    'problem',
-                    'idle-mount',
-                    counted.mount_point,
-                    'the share was mounted for volumes, and nobody uses it any more',
-                    'Run "volumedrivers recover", which unmounts it.',
-                )
-    yield from _unclaimed(facts, places)
-
-
-def _users(facts: 'Facts', counted: 'Counted') -> Iterator[Finding]:
-    for user in sorted(counted.users):
-        key = audit_facts.key_of(user)
-        guest_uuid, _, volume_id = key.partition('/')
-        if key in facts.rows or user.startswith('sha256-'):
-            continue
-        guest = facts.guests.get(guest_uuid)
-        if guest is not None and any(
-            guest_disks.volume_id_of(disk) == volume_id for disk in guest.disks
-        ):
-            continue  # its disk is found to be not recorded
-        ours = bool(UUID.fullmatch(guest_uuid) and volume_id)
-        yield _finding(
-            'problem' if ours else 'note',
-            'stray-user',
-            counted.mount_point or 'a share',
-            f'{user} is counted as a user of the share; no row and no guest has it',
-            f'Run "volumedrivers detach {shlex.quote(guest_uuid)} {shlex.quote(volume_id)}" with '
-            "the volume's connection_info."
-            if ours
-            else 'Nothing has to be done if another program has counted it.',
-            volume_id=volume_id,
-        )
-
-
-def _unclaimed(facts: 'Facts', places: set[str]) -> Iterator[Finding]:
-    """Yield mounts where this package mounts, of which it has not counted anything."""
-    options = facts.context.registry.context.conf.volumedrivers
-    bases = {facts.walk.resolve(options[name]) for name in options if name.endswith(_BASE)}
-    for place, mount in facts.mounts.items():
-        if os.path.dirname(place) in bases and place not in places:
-            users = facts.users_of(place)
-            yield _finding(
-                'note',
-                'stray-mount',
-                place,
-                f'{mount.source} ({mount.fstype}) is mounted, and was not mounted for a volume '
-                'that is recorded; ' + (f'used by {", ".join(users)}' if users else 'unused'),
-                f'If nobody else has mounted it, run "umount {shlex.quote(place)}".',
-            )
 
 
 def _secrets(facts: 'Facts') -> Iterator[Finding]:
@@ -172,7 +75,7 @@ def _secrets(facts: 'Facts') -> Iterator[Finding]:
 def _stray_secret(
     severity: typing.Literal['problem', 'note'], secret: 'KnownSecret', volume_id: str
 ) -> Finding:
-    return _finding(
+    return finding(
         severity,
         'stray-secret',
         f'secret {secret.uuid} ({secret.usage_type} {secret.usage_id})',
@@ -192,7 +95,7 @@ def _links(facts: 'Facts', names: frozenset[str]) -> Iterator[Finding]:
         volume_id = os.path.basename(link.path) if link.is_ours else ''
         if volume_id in recorded or known:
             continue
-        yield _finding(
+        yield finding(
             'problem' if link.is_ours or link.device is None else 'note',
             'stray-link',
             link.path,
@@ -213,7 +116,7 @@ def _decrypted(facts: 'Facts', names: frozenset[str]) -> Iterator[Finding]:
         path = f'/dev/mapper/{mapped}'
         users = sorted(guest.name for guest in facts.guests.values() if path in guest.paths)
         volume_id = mapped.removeprefix(_CRYPT)
-        yield _finding(
+        yield finding(
             'problem' if volume_id in ours else 'note',
             'stray-dm-crypt',
             path,
@@ -237,7 +140,7 @@ def _copies(facts: 'Facts') -> Iterator[Finding]:
         own = audit_facts.with_below(facts, facts.inventory.kernel_name(volume.path) or '')
         others = sorted(device.name for device in devices if device.name not in own)
         if others:
-            yield _finding(
+            yield finding(
                 'note',
                 'stray-device',
                 ', '.join(f'/dev/{name}' for name in others),
@@ -259,7 +162,7 @@ def _targets(facts: 'Facts') -> Iterator[Finding]:
     for name, what in sorted(found):
         uuid = UUID.search(name.lower())
         if uuid is not None and 'volume' in name.lower() and uuid[0] not in known:
-            yield _finding(
+            yield finding(
                 'note',
                 'stray-session',
                 what,

@@ -27,10 +27,12 @@ class Answer(typing.NamedTuple):
 
     :ivar problem: why it said nothing; '' when it did
     :ivar inodes: the number of each file, by path; None: it is not there
+    :ivar timed_out: whether it may still say something
     """
 
     problem: str
     inodes: Mapping[str, int | None]
+    timed_out: bool = False
 
 
 def ask(files: Mapping[str, Sequence[str]], seconds: float) -> dict[str, Answer]:
@@ -51,7 +53,7 @@ def ask(files: Mapping[str, Sequence[str]], seconds: float) -> dict[str, Answer]
         try:
             answers[place] = Answer('', call.wait(max(0.0, end - time.monotonic())))
         except exception.DeadlineExceeded:
-            answers[place] = Answer(f'it does not answer in {seconds:g} s', {})
+            answers[place] = Answer(f'it does not answer in {seconds:g} s', {}, timed_out=True)
         except OSError as error:
             answers[place] = Answer(error.strerror or str(error), {})
     return answers
