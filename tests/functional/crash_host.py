@@ -18,6 +18,8 @@ import glob
 import json
 import os
 import pathlib
+import shutil
+import signal
 import subprocess
 import sys
 import typing
@@ -29,9 +31,10 @@ from tests.functional.volumes import run
 from volumedrivers import exception
 from volumedrivers.attachment import manager as manager_module
 from volumedrivers.attachment.record import Record
-from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import boot
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.testing import guests
 from volumedrivers.testing.gluster import GlusterServer
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.libvirtd import find_program
@@ -90,7 +93,8 @@ class Volume(abc.ABC):
         """Take the storage away."""
 
     def to_dict(self) -> dict[str, object]:
-        return {'info': self.info, 'guest': self.host.guest.name, 'encryption': self.encryption}
+        # By its UUID also a guest that is gone.
+        return {'info': self.info, 'guest': self.host.guest.uuid, 'encryption': self.encryption}
 
     def _qemu_io(self, command: str) -> str:
         # Its code is 1 as well for a pattern that differs.
@@ -280,7 +284,6 @@ class Host:
         self.libvirtd = libvirtd
         self.hypervisor = hypervisor
         self.guest = guest
-        self.io = GuestIO(guest, lambda: libvirtd.guest_log(guest.name))
         self.keys = directory / 'keys'
         self.keys.mkdir()
         (self.keys / KEY_ID).write_text(PASSPHRASE)
@@ -291,7 +294,7 @@ class Host:
             'glusterfs_mount_point_base': str(mounts),
             'iscsi_client': 'qemu',
             'iscsi_initiator_name': 'iqn.2020-01.test:host',
-            'mount_timeout': 20,
+            'mount_timeout': 8,
             'lock_timeout': 5,
         }
         self.conf = crash_zygote.make_conf(self.options)
@@ -307,8 +310,36 @@ class Host:
         self._ask(self.options)
         self._numbers = 0
 
+    @property
+    def io(self) -> GuestIO:
+        """What reads and writes the disks of the guest."""
+        return GuestIO(self.guest, lambda: self.libvirtd.guest_log(self.guest.name))
+
     def close(self) -> None:
         self._zygote.communicate(timeout=30)
+
+    @contextlib.contextmanager
+    def other_guest(self, guest: Guest) -> typing.Iterator[Guest]:
+        """Do everything with another guest, and remove it."""
+        usual, self.guest = self.guest, guest
+        try:
+            yield guest
+        finally:
+            self.guest = usual
+            guests.remove_guest(guest)
+
+    @contextlib.contextmanager
+    def boot(self, name: str) -> typing.Iterator[None]:
+        """Let it be another boot of this host; everything that is mounted is gone after it."""
+        usual = boot.current
+        boot.current = lambda: name
+        try:
+            yield
+        finally:
+            boot.current = usual
+        for place in self.server.mounted_at():
+            run_root('umount', place)
+            os.rmdir(place)
 
     @contextlib.contextmanager
     def volume(self, kind: str) -> typing.Iterator[Volume]:
@@ -317,11 +348,7 @@ class Host:
         try:
             yield volume
         finally:
-            # What a test that failed has left is not to fail the next.
-            with contextlib.suppress(exception.VolumeDriversError):
-                self.manager.detach(
-                    self.guest.name, connection_info=ConnectionInfo.parse(volume.info), force=True
-                )
+            self._clean()
             volume.close()
 
     def child(
@@ -357,19 +384,24 @@ class Host:
             [disk.alias for disk in self.guest.disks(persistent=True)],
         )
 
-    def seen(self) -> dict[str, object]:
-        """Return everything that an attachment may leave on a host."""
+    def seen(self, *, with_disks: bool = True) -> dict[str, object]:
+        """Return everything that an attachment may leave on a host.
+
+        :param with_disks: also in the guest, which may be gone
+        """
         with self.hypervisor.translated('list the secrets'):
             connection: libvirt.virConnect = self.hypervisor.connection()
             secrets = [secret.usageID() for secret in connection.listAllSecrets()]
         journal = self.manager.context.journal
         return {
-            'disks': self.disks(),
+            'disks': self.disks() if with_disks else ([], []),
             'secrets': sorted(secrets),
             'mounts': self.server.mounted_at(),
             'mount points': os.listdir(self.mounts),
             'users': sorted(
-                name for _, _, names in os.walk(self.state / 'share-users') for name in names
+                name
+                for _, _, names in os.walk(self.state / 'share-users' / boot.current())
+                for name in names
             ),
             'links': glob.glob('/dev/disk/by-id/os-brick*'),
             'rows': [
@@ -390,12 +422,40 @@ class Host:
             'rows': [],
         }
 
+    @contextlib.contextmanager
+    def stopped_qemu(self) -> typing.Iterator[None]:
+        """Stop QEMU of the guest, as one that hangs."""
+        pid = int((self.libvirtd.directory / 'run/qemu' / f'{self.guest.name}.pid').read_text())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def mounted(self) -> list[str]:
         """Return where the share is mounted."""
         return self.server.mounted_at()
 
     def lock_holder(self, volume: Volume) -> object:
         return self.manager.context.locks.holder(f'volume {volume.id}')
+
+    def _clean(self) -> None:
+        """Take away what a test that failed has left: it is not to fail the next."""
+        if self.seen(with_disks=False) == self.nothing():
+            return
+        journal = self.manager.context.journal
+        for record in journal.find():
+            with contextlib.suppress(exception.VolumeDriversError):
+                self.manager.detach(record.domain_uuid, record.volume_id, force=True)
+            journal.remove(record.key)
+        for place in self.server.mounted_at():
+            run_root('umount', '--lazy', place)
+        for place in self.mounts.iterdir():
+            place.rmdir()
+        shutil.rmtree(self.state / 'share-users', ignore_errors=True)
+        with self.hypervisor.translated('remove the secrets'):
+            for secret in self.hypervisor.connection().listAllSecrets():
+                secret.undefine()
 
     def _ask(self, order: object) -> dict[str, typing.Any]:
         assert self._zygote.stdin is not None

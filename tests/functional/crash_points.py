@@ -200,5 +200,86 @@ def undo_points(kind: str) -> tuple[Point, ...]:
     )
 
 
+def connect_points(operation: str, kind: str) -> tuple[Point, ...]:
+    """Return the points of reconnect and repair."""
+    steps = {
+        'reconnect': ('connect', 'identify', 'encrypt', 'record'),
+        'repair': ('identify', 'connect', 'verify', 'record'),
+    }[operation]
+    found: list[Point] = []
+    for step in steps:
+        if step == 'encrypt' and kind != 'luks':
+            continue
+        found.append(_observed(operation, step, 'before', FINISHED))
+        inside = _ATTACH.get(step, ())
+        found.extend(
+            Point(
+                operation,
+                step,
+                point.label,
+                {'step': step, 'hook': point.hook, 'moment': point.moment},
+                point.expected or FINISHED,
+            )
+            for point in inside
+            if (not point.kinds or kind in point.kinds)
+            # What is there already is not made again.
+            and not (operation == 'repair' and point.hook.startswith(_MOUNT))
+            and 'secret' not in point.label
+            and point.hook not in (_USERS + 'claim', _IDENTITY)
+        )
+        found.append(_observed(operation, step, 'after', NOTHING if step == _LAST else FINISHED))
+    return tuple(found)
+
+
+# What is crashed where, and called next instead of recover; whether the guest
+# has the volume then.
+AGAIN = (
+    ('attach', 'connect', 'after', 'attach', True),
+    ('attach', 'attach', 'before', 'attach', True),
+    ('attach', 'attach', 'after', 'attach', True),
+    ('attach', 'connect', 'after', 'detach', False),
+    ('attach', 'attach', 'after', 'detach', False),
+    ('detach', 'detach', 'before', 'attach', True),
+    ('detach', 'detach', 'after', 'attach', True),
+    ('detach', 'disconnect', 'after', 'attach', True),
+    ('detach', 'detach', 'after', 'detach', False),
+    ('detach', 'disconnect', 'after', 'detach', False),
+    ('extend', 'extend', 'after', 'extend', True),
+    ('extend', 'resize', 'after', 'detach', False),
+)
+
+
+def again_points(kind: str, *, can_grow: bool) -> tuple[tuple[Point, str, bool], ...]:
+    """Return the points after which something is called instead of recover."""
+    return tuple(
+        (_observed(operation, step, moment, None), then, has_it)
+        for operation, step, moment, then, has_it in AGAIN
+        if can_grow or operation != 'extend'
+    )
+
+
+def recover_points(kind: str) -> tuple[Point, ...]:
+    """Return where a recover that undoes an attach is killed itself."""
+    steps = ['detach', 'disconnect', 'prove', 'record']
+    if kind == 'luks':
+        steps.insert(1, 'decrypt')
+    return tuple(
+        _observed('recover', step, moment, NOTHING if (step, moment) == END else FINISHED)
+        for step in steps
+        for moment in ('before', 'after')
+    )
+
+
+END = (_LAST, 'after')
+
+
+def at(operation: str, step: str, label: str) -> Point:
+    """Return one point by its label, of a raw file."""
+    found = [
+        point for point in points(operation, 'raw') if (point.step, point.label) == (step, label)
+    ]
+    return dataclasses.replace(found[0], expected=None)
+
+
 def _observed(operation: str, step: str, moment: str, expected: str | None) -> Point:
     return Point(operation, step, moment, {'step': step, 'moment': moment}, expected)

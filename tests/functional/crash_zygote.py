@@ -187,10 +187,13 @@ def perform(
         return manager.detach(guest, connection_info=info).to_dict()
     if name == 'extend':
         return manager.extend(guest, info.volume_id, *arguments).to_dict()
+    if name in ('reconnect', 'repair'):
+        again = getattr(manager, name)
+        return again(guest, info.volume_id, connection_info=info).to_dict()
     if name == 'recover':
         outcomes = manager.recover({str(info.volume_id): info})
         return [(outcome.action, outcome.detail) for outcome in outcomes]
-    return getattr(manager, name)(guest, info.volume_id, *arguments)
+    return manager.forget(guest, str(info.volume_id), force=True).to_dict()
 
 
 def child(order: dict[str, typing.Any], conf: cfg.ConfigOpts) -> object:

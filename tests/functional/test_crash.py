@@ -26,6 +26,7 @@ import pytest
 from tests.functional import crash_host
 from tests.functional import crash_points
 from tests.functional import crash_table
+from tests.functional import crash_zygote
 from tests.functional.crash_host import Host
 from tests.functional.crash_host import Volume
 from tests.functional.crash_points import Point
@@ -173,3 +174,207 @@ def test_extend(host: Host, growing: Volume) -> None:
     host.perform(volume, 'detach')
     require_nothing(host, 'extend')
     assert volume.holds(0x11, 0)
+
+
+def test_called_again(host: Host, volume: Volume) -> None:
+    """Instead of recover: what is called next settles what was interrupted."""
+    for point, then, has_it in crash_points.again_points(volume.name, can_grow=volume.can_grow):
+        size: tuple[int, ...] = ()
+        if point.operation != 'attach':
+            host.perform(volume, 'attach')
+        if point.operation == 'extend':
+            volume.grow(volume.size + MIB)
+            size = (volume.size,)
+        kill(host, volume, point, point.operation, *size)
+        try:
+            host.perform(volume, then, *size)
+        except exception.AlreadyAttached:
+            assert (then, point.label) == ('attach', 'after')
+        if has_it:
+            require_attached(host, volume, point)
+            host.perform(volume, 'detach')
+        require_nothing(host, point)
+        assert host.perform(volume, 'recover') == []
+        crash_table.add(volume.name, point, f'{then} again')
+    assert volume.holds(0x11, 0)
+
+
+def test_recover_is_killed(host: Host, volume: Volume) -> None:
+    begun = crash_points.at('attach', 'attach', 'before')
+    for point in crash_points.recover_points(volume.name):
+        kill(host, volume, begun, 'attach')
+        kill(host, volume, point, 'recover')
+        recover(host, volume, point)
+        require_nothing(host, point)
+    assert volume.holds(0x11, 0)
+
+
+def test_reconnect_is_killed(host: Host, volume: Volume) -> None:
+    """After a reboot, before the guest is started."""
+    guest = guests.start_guest(host.hypervisor, 'defined', running=False)
+    with host.other_guest(guest):
+        for point in crash_points.connect_points('reconnect', volume.name):
+            with host.boot('the one before'):
+                host.perform(volume, 'attach')
+            kill(host, volume, point, 'reconnect')
+            outcomes = host.perform(volume, 'recover')
+            done = [action for action, _ in outcomes]
+            if point.expected == crash_points.NOTHING:
+                assert done == [], (str(point), outcomes)
+            else:
+                assert done == ['undone', 'reconnected'], (str(point), outcomes)
+            assert host.perform(volume, 'recover') == [], str(point)
+            require_connected(host, volume, point)
+            host.perform(volume, 'detach')
+            require_nothing(host, point)
+            crash_table.add(volume.name, point, (done or [crash_points.NOTHING])[-1])
+    assert volume.holds(0x11, 0)
+
+
+def require_connected(host: Host, volume: Volume, point: Point) -> None:
+    """As require_attached, for a guest that does not run."""
+    seen = host.seen()
+    assert seen['disks'] == ([f'ua-{volume.id}'],) * 2, str(point)
+    assert seen['rows'] == [(volume.id, None, '', '')], str(point)
+    assert len(host.mounted()) == volume.mounts, str(point)
+    assert len(seen['users']) == 2 * volume.mounts, (str(point), seen)
+    assert len(seen['secrets']) == volume.secrets, (str(point), seen)
+    record = host.record(volume)
+    assert record is not None
+    assert record.boot_id == host.manager.context.boot_id
+
+
+@pytest.mark.parametrize('kind', ['raw', 'iscsi', 'block'])
+def test_repair_is_killed(host: Host, kind: str) -> None:
+    with host.volume(kind) as volume:
+        host.perform(volume, 'attach')
+        for point in crash_points.connect_points('repair', kind):
+            kill(host, volume, point, 'repair')
+            recover(host, volume, point)
+            require_attached(host, volume, point)
+            host.perform(volume, 'repair')
+        host.perform(volume, 'detach')
+        require_nothing(host, 'repair')
+
+
+def test_forget_is_killed(host: Host) -> None:
+    hook = {'step': '', 'hook': crash_zygote.TRANSACTION, 'moment': 'after'}
+    point = Point('forget', '', 'not committed', dict(hook), crash_points.NOTHING)
+    with host.volume('raw') as volume:
+        host.perform(volume, 'attach')
+        kill(host, volume, point, 'forget')
+        recover(host, volume, point)
+        require_attached(host, volume, point)
+        host.perform(volume, 'detach')
+        require_nothing(host, point)
+
+
+@pytest.mark.parametrize('kind', ['luks', 'iscsi'])
+def test_libvirtd_is_killed_as_well(host: Host, kind: str) -> None:
+    """What libvirt itself has lost of QEMU stays in the journal until QEMU ends."""
+    with host.volume(kind) as volume:
+        for point in (
+            crash_points.at('attach', 'attach', 'libvirt at it'),
+            crash_points.at('attach', 'attach', 'after'),
+            crash_points.at('detach', 'detach', 'QEMU asked'),
+            crash_points.at('detach', 'detach', 'after'),
+        ):
+            guest = guests.start_guest(host.hypervisor, 'survives', persistent=True)
+            with host.other_guest(guest):
+                if point.operation == 'detach':
+                    host.perform(volume, 'attach')
+                kill(host, volume, point, point.operation)
+                host.libvirtd.restart(kill=True)
+                ((action, detail),) = host.perform(volume, 'recover')
+                if action == 'failed':
+                    assert 'busy' in detail, str(point)
+                    assert host.record(volume) is not None
+                    with host.hypervisor.translated('destroy the guest'):
+                        host.hypervisor.domain(guest.uuid).destroy()
+                recover(host, volume, point)
+                if host.record(volume) is not None:
+                    require_connected(host, volume, point)
+                    host.perform(volume, 'detach')
+                require_nothing(host, point)
+        assert volume.holds(0x11, 0)
+
+
+@pytest.fixture(params=['raw', 'luks', 'iscsi'])
+def some_volume(request: pytest.FixtureRequest, host: Host) -> Iterator[Volume]:
+    with host.volume(request.param) as made:
+        yield made
+
+
+@pytest.mark.parametrize('persistent', [True, False])
+def test_guest_is_gone(host: Host, some_volume: Volume, persistent: bool) -> None:
+    """It was stopped, or is not there any more, when recover comes."""
+    volume = some_volume
+    for point in (
+        crash_points.at('attach', 'attach', 'before'),
+        crash_points.at('attach', 'attach', 'after'),
+        crash_points.at('detach', 'detach', 'before'),
+        crash_points.at('detach', 'detach', 'after'),
+        crash_points.at('extend', 'resize', 'before'),
+    ):
+        guest = guests.start_guest(host.hypervisor, 'goes', persistent=persistent)
+        with host.other_guest(guest):
+            size: tuple[int, ...] = ()
+            if point.operation != 'attach':
+                host.perform(volume, 'attach')
+            if point.operation == 'extend':
+                size = (volume.size + MIB,)
+            kill(host, volume, point, point.operation, *size)
+            with host.hypervisor.translated('destroy the guest'):
+                host.hypervisor.domain(guest.uuid).destroy()
+            recover(host, volume, point)
+            if persistent and host.record(volume) is not None:
+                require_connected(host, volume, point)
+            if host.record(volume) is not None:
+                # Also of a guest that is gone: an extend says nothing of that.
+                assert persistent or point.operation == 'extend'
+                host.perform(volume, 'detach')
+            assert host.seen(with_disks=False) == host.nothing(), str(point)
+    assert volume.holds(0x11, 0)
+
+
+def test_transient_guest_after_a_reboot(host: Host, volume: Volume) -> None:
+    guest = guests.start_guest(host.hypervisor, 'transient')
+    with host.other_guest(guest):
+        with host.boot('the one before'):
+            host.perform(volume, 'attach')
+            guests.remove_guest(guest)
+        outcomes = host.perform(volume, 'recover')
+        assert [action for action, _ in outcomes] == ['finished'], outcomes
+        assert host.perform(volume, 'recover') == []
+        assert host.seen(with_disks=False) == host.nothing()
+
+
+@pytest.mark.parametrize('operation', ['attach', 'detach'])
+def test_qemu_hangs(host: Host, operation: str) -> None:
+    """What QEMU has not answered yet is not guessed: the row stays until it has."""
+    ask = {'attach': 'attachDeviceFlags', 'detach': 'detachDeviceAlias'}[operation]
+    point = Point(
+        operation,
+        operation,
+        'QEMU hangs',
+        {'step': operation, 'hook': f'libvirt:virDomain.{ask}', 'moment': 200},
+        None,
+    )
+    guest = guests.start_guest(host.hypervisor, 'hangs', persistent=True)
+    with host.other_guest(guest), host.volume('iscsi') as volume:
+        if operation == 'detach':
+            host.perform(volume, 'attach')
+        with host.stopped_qemu():
+            kill(host, volume, point, operation)
+            ((action, detail),) = host.perform(volume, 'recover')
+            assert action == 'failed', detail
+            assert 'QEMU' in detail
+            record = host.record(volume)
+            assert record is not None
+            assert str(record.operation) == operation
+        host.guest.wait_until_idle()
+        recover(host, volume, point)
+        if host.record(volume) is not None:
+            require_attached(host, volume, point)
+            host.perform(volume, 'detach')
+        require_nothing(host, point)
