@@ -119,7 +119,12 @@ class ConnectAgain(Work):
             self.note(problem=problem)
             return
         assert self.before is not None  # noqa: S101
-        self.learn(volume=self.recorded, opened=self.before.opened, boot_id=self.before.boot_id)
+        self.learn(
+            volume=self.recorded,
+            opened=self.before.opened,
+            boot_id=self.before.boot_id,
+            connection_info=self.before.connection_info,
+        )
         self.settle(problem=f'{self.operation}: {problem}')
 
     def _connected(self) -> ConnectedVolume:
@@ -135,7 +140,7 @@ class Reconnect(ConnectAgain):
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in their order."""
         options = self.context.options
-        locks = self.driver.lock_names(self.info)
+        locks = self.driver.lock_names(self.info, volume=self.volume)
         return (
             Step('connect', self.connect, self.disconnect, options.connect_timeout, locks),
             Step('identify', self.identify, seconds=options.identify_timeout),
@@ -166,6 +171,9 @@ class Reconnect(ConnectAgain):
                 expected=self.record.source,
                 volume_id=self.volume_id,
             )
+        # Portals or monitors may have moved since; what is connected now is
+        # what has to be disconnected.
+        self.learn(connection_info=self.info.to_dict())
 
     def disconnect(self) -> None:
         if self.guest.is_running() or 'block' in self.others().values():
@@ -237,7 +245,7 @@ class Repair(ConnectAgain):
                 'connect',
                 self.connect,
                 seconds=options.connect_timeout,
-                locks=self.driver.lock_names(self.info),
+                locks=self.driver.lock_names(self.info, volume=self.volume),
             ),
             Step('verify', self.identify, seconds=options.identify_timeout),
             Step('record', self.settle_connected, seconds=options.identify_timeout),
