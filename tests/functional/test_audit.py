@@ -227,7 +227,7 @@ def test_virtiofs_keeps_the_share(
     assert manager.audit() == ()
 
 
-@pytest.mark.parametrize('device', ['cdrom', 'backing file'])
+@pytest.mark.parametrize('device', ['cdrom', 'backing file', 'volume of a pool'])
 def test_another_guest_keeps_the_share(
     server: GlusterServer,
     manager: AttachmentManager,
@@ -245,9 +245,19 @@ def test_another_guest_keeps_the_share(
             <source file='/var/lib/over.qcow2'/><backingStore type='file'><format type='raw'/>
             <source file='{place}/base'/><backingStore/></backingStore>
             <target dev='vda' bus='virtio'/></disk>"""
-    with defined(hypervisor, 'another', disk):
-        manager.detach(guest.name, VOLUME_ID)
-        assert mounted_at(server) == place
+    if device == 'volume of a pool':
+        disk = """<disk type='volume'><source pool='on-the-share' volume='image'/>
+            <target dev='vda' bus='virtio'/></disk>"""
+    pool = hypervisor.connection().storagePoolDefineXML(
+        f"""<pool type='dir'><name>on-the-share</name><target><path>{place}</path></target>
+        </pool>"""
+    )
+    try:
+        with defined(hypervisor, 'another', disk):
+            manager.detach(guest.name, VOLUME_ID)
+            assert mounted_at(server) == place
+    finally:
+        pool.undefine()
     assert [one.action for one in manager.recover()] == ['finished']
     assert server.mounted_at() == []
 

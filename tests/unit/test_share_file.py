@@ -267,6 +267,24 @@ class TestWhatIsThereNow:
         users.unclaim(place)
         assert driver.remains(redacted, 'a', **known) == ()
 
+    def test_a_mount_that_a_guest_uses_otherwise_does_not_remain(
+        self, kind, given, context, monkeypatch
+    ):
+        driver, connection_info = given
+        volume = driver.connect_volume(connection_info, 'a')
+        share = only_share(context)
+        context.shares.users.claim(share.mount_point, 'mark', share)
+        context.shares.users.remove(share.mount_point, f'a/{VOLUME_ID}')
+        asked = []
+
+        def elsewhere(share, attachment):
+            asked.append((share.mount_point, attachment))
+            return frozenset(('web2',))
+
+        monkeypatch.setattr(context.shares, 'elsewhere', elsewhere)
+        assert driver.remains(connection_info, 'a', volume=volume) == ()
+        assert asked == [(share.mount_point, 'a')]
+
     def test_what_was_begun_is_let_go_without_the_password(self, kind, given, context):
         driver, connection_info = given
         driver.connect_volume(connection_info, 'a')

@@ -22,6 +22,9 @@ import dataclasses
 import libvirt
 from lxml import etree
 
+# There is no such pool, or this libvirt has no pools.
+_NO_POOL = frozenset((libvirt.VIR_ERR_NO_STORAGE_POOL, libvirt.VIR_ERR_NO_SUPPORT))
+
 
 @dataclasses.dataclass(frozen=True)
 class DiskSources:
@@ -75,6 +78,8 @@ def read(domain: libvirt.virDomain) -> GuestSources:
     persistent = bool(domain.isPersistent())
     if persistent and _is_live(roots[0]):
         roots.append(parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)))
+    for root in roots:
+        _resolve_pools(domain.connect(), root)
     return of_definitions(roots, is_persistent=persistent)
 
 
@@ -98,6 +103,24 @@ def of_definitions(roots: list[etree._Element], *, is_persistent: bool) -> Guest
         ),
         paths=frozenset(path for root in roots for path in _paths(root)),
     )
+
+
+def _resolve_pools(connection: libvirt.virConnect, root: etree._Element) -> None:
+    """Write into the sources that are volumes of a storage pool where they are.
+
+    :raises libvirt.libvirtError: raw; libvirt could not say
+    """
+    for source in root.iterfind("./devices/disk[@type='volume']/source[@pool][@volume]"):
+        try:
+            pool = connection.storagePoolLookupByName(source.get('pool'))
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in _NO_POOL:
+                raise
+            continue  # then the disk has no data
+        # Of a volume that the pool does not list (any more), too.
+        directory = parse(pool.XMLDesc(0)).findtext('./target/path')
+        if directory:
+            source.set('path', f'{directory.rstrip("/")}/{source.get("volume")}')
 
 
 def _is_live(root: etree._Element) -> bool:
