@@ -20,6 +20,7 @@ import typing
 import pytest
 
 from volumedrivers import exception
+from volumedrivers.cmd import commands
 from volumedrivers.cmd import errors
 from volumedrivers.cmd import secrecy
 
@@ -61,6 +62,16 @@ def test_documented_codes_are_those_there_are() -> None:
     codes = {cls.exit_code for cls in CLASSES}
     codes |= {errors.OK, errors.INTERRUPTED, errors.UNEXPECTED, errors.DISAGREEMENT}
     assert codes == DOCUMENTED
+
+
+def test_the_documentation_has_every_command() -> None:
+    text = (pathlib.Path(__file__).parents[2] / 'doc' / 'source' / 'shell.rst').read_text()
+    named = set(re.findall(r'``(?:volumedrivers )?(\w+(?: \w+)?)', text))
+    named |= set(re.findall(r'# volumedrivers (\w+)', text))
+    names = {command.name for command in commands.COMMANDS} - {'help', 'complete'}
+    assert {
+        name for name in names if not any(f'{one} '.startswith(f'{name} ') for one in named)
+    } == set()
 
 
 def test_the_documentation_has_the_same_codes() -> None:

@@ -258,7 +258,7 @@ def test_qos_of_cinder(host: Host, shell: Shell, tmp_path: pathlib.Path) -> None
     ('words', 'said'),
     [
         ((), 'missing'),
-        (('read_iops=1',), 'unknown'),
+        (('read_iops=1',), 'such as read_iops_sec'),
         (('read_iops_sec',), 'unknown'),
         (('read_iops_sec=many',), 'whole number'),
         (('read_iops_sec=-1',), 'whole number'),
@@ -481,6 +481,15 @@ def test_verbose_says_each_step(host: Host, shell: Shell) -> None:
     ]
     assert shell.run('detach', 'web1', 'vda') == 0
     assert shell.err == ''
+
+
+def test_verbose_says_which_volume_of_several(host: Host, shell: Shell) -> None:
+    host.attach()
+    host.guest.present.clear()
+    host.change(operation='detach', step='disconnect')
+    assert shell.run('-v', 'recover') == 0
+    assert f'INFO: recovering volume {fake.VOLUME_ID} of guest web1\n' in shell.err
+    assert 'detach: disconnect ... ' in shell.err
 
 
 def test_verbose_says_what_failed_and_is_undone(host: Host, shell: Shell) -> None:

@@ -132,6 +132,7 @@ def _one(context: 'AttachmentContext', found: Record, info_of: InfoOf) -> Iterat
         # What was interrupted, and then what a reboot took away.
         while record is not None and _needs_it(context, record) and action != FAILED:
             started = time.monotonic()
+            LOG.info('recovering volume %s of guest %s', record.volume_id, record.domain_name)
             action, detail = _done_for(context, record, held, info_of)
             yield _outcome(record, action, detail, time.monotonic() - started)
             was_settled = record.is_settled

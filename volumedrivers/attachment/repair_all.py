@@ -16,6 +16,8 @@ from collections.abc import Callable
 import time
 import typing
 
+from oslo_log import log as logging
+
 from volumedrivers import exception
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import ConnectResult
@@ -23,6 +25,8 @@ from volumedrivers.attachment.results import Repaired
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
+
+LOG = logging.getLogger(__name__)
 
 
 def lacking(context: 'AttachmentContext', domain_uuid: str | None) -> tuple[Record, ...]:
@@ -45,6 +49,7 @@ def repair(
 ) -> Repaired:
     """Repair one; an error of the package is told in the result."""
     started = time.monotonic()
+    LOG.info('repairing volume %s of guest %s', record.volume_id, record.domain_name)
     before = _paths_now(context, record)
     result, problem = None, None
     try:

@@ -14,6 +14,7 @@
 
 import argparse
 from collections.abc import Mapping
+import difflib
 import re
 import typing
 
@@ -93,10 +94,11 @@ def _parse(words: list[str]) -> 'IOTune':
     for word in words:
         name, equals, value = word.partition('=')
         if not equals or name not in IOTune.FIELDS:
+            near = difflib.get_close_matches(name, IOTune.FIELDS) or ['total_bytes_sec']
             raise exception.InvalidOption(
                 option=f'the limit {word!r}',
                 found='unknown',
-                expected=f'NAME=VALUE, with one of {", ".join(IOTune.FIELDS)}',
+                expected=f'NAME=VALUE, with a NAME such as {" or ".join(near)}',
             )
         if name in limits:
             raise exception.InvalidOption(
