@@ -34,7 +34,12 @@ def remove(context: 'AttachmentContext') -> Iterator[Outcome]:
     mentioned.
     """
     shares = context.registry.context.shares
-    for share in shares.idle():
+    try:
+        idle = shares.idle()
+    except exception.VolumeDriversError as error:
+        yield _outcome('failed', f'shares that nobody uses cannot be looked for: {error}', 0.0)
+        return
+    for share in idle:
         started = time.monotonic()
         what = f'{share.source} at {share.mount_point}'
         try:
@@ -42,14 +47,18 @@ def remove(context: 'AttachmentContext') -> Iterator[Outcome]:
                 continue
             action, detail = 'finished', f'nobody used {what} any more; it is unmounted'
         except exception.VolumeDriversError as error:
-            action, detail = 'failed', f'nobody uses {what} any more: {error}'
-        yield Outcome(
-            guest='',
-            guest_uuid='',
-            volume_id='',
-            operation=None,
-            step='unmount',
-            action=action,
-            detail=detail,
-            seconds=round(time.monotonic() - started, 3),
-        )
+            action, detail = 'failed', f'nobody counted uses {what} any more: {error}'
+        yield _outcome(action, detail, time.monotonic() - started)
+
+
+def _outcome(action: str, detail: str, seconds: float) -> Outcome:
+    return Outcome(
+        guest='',
+        guest_uuid='',
+        volume_id='',
+        operation=None,
+        step='unmount',
+        action=action,
+        detail=detail,
+        seconds=round(seconds, 3),
+    )

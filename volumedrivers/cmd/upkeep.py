@@ -119,7 +119,9 @@ class Recover(base.Lister):
         services.set_up()
         rows = [outcome.to_dict() for outcome in services.manager.recover(infos)]
         # One that was interrupted before a reboot has two; the last counts.
-        last = {(row['guest_uuid'], row['volume_id']): row['action'] for row in rows}
+        last = {
+            (row['guest_uuid'], row['volume_id'] or row['detail']): row['action'] for row in rows
+        }
         if any(action in _UNSETTLED for action in last.values()):
             self.exit_code = exception.RetryLater.exit_code
         return rows
