@@ -87,6 +87,20 @@ def test_name_of_a_way_is_kept_where_the_volume_has_none(host, devices):
     assert devices.stable_path(str(host.dev / link), wait=0) == str(host.dev / link)
 
 
+@pytest.mark.parametrize('kind', ['wwn-0x', 'scsi-3'])
+def test_stable_path_is_no_name_of_another_volume(host, devices, kind):
+    """The kernel asked the disk again; udev was not told."""
+    other = NAA[:-4] + 'beef'
+    links = [f'disk/by-id/{kind}{other}', 'disk/by-path/pci-0000:01:00.0-scsi-0:0:0:1']
+    path = host.device('sdb', device__wwid=f'naa.{NAA}', links=links)
+
+    assert devices.stable_path(path, wait=0) is None
+
+    (host.dev / links[0]).unlink()
+    link = host.link(f'disk/by-id/{kind}{NAA}', 'sdb')
+    assert devices.stable_path(path, wait=0) == link
+
+
 def test_stable_path_waits_for_udev(host, devices):
     (host.udev / 'control').touch()
     path = host.device('sdb')

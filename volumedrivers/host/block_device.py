@@ -49,6 +49,14 @@ LINKS = (
     ('disk/by-path', ''),
 )
 
+# Of these, how a link begins that names a unit by its NAA identity, which
+# scsi_id and multipath write after a 3.
+_NAMES_NAA = {
+    'dm-uuid-mpath-': 'dm-uuid-mpath-3',
+    'wwn-0x': 'wwn-0x',
+    'scsi-3': 'scsi-3',
+}
+
 # A path of a multipath head; it has no node of its own in /dev.
 _NVME_PATH = re.compile(r'nvme\d+c\d+n\d+')
 _NVME_HEAD = re.compile(r'nvme\d+n\d+')
@@ -254,8 +262,19 @@ class BlockDevices:
         for directory, prefix in LINKS:
             links = self._links(directory, prefix, name)
             if links:
-                return links[0]
+                # One that lies makes all others doubtful: udev has not looked
+                # at the device since it became another volume.
+                return None if self._lies(name, prefix, links[0]) else links[0]
         return None
+
+    def _lies(self, name: str, prefix: str, link: str) -> bool:
+        """Tell whether a link names another SCSI unit than the one it leads to."""
+        begins = _NAMES_NAA.get(prefix)
+        identity = self.identity_of_name(name)
+        if begins is None or identity is None or not identity[1].startswith('3'):
+            return False
+        named = os.path.basename(link).removeprefix(begins).partition('-part')[0]
+        return identity[0] == 'wwn' and named != identity[1].removeprefix('3')
 
     def _identity_of_link(self, name: str) -> tuple[str, str] | None:
         # An md array's uuid is in its superblock; udev has read it.
