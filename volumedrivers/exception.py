@@ -39,6 +39,7 @@ command line follows from it::
     |   `-- ToolMissing
     |-- DataAtRisk                     4  refused; a person has to look
     |   |-- IdentityMismatch
+    |   |   `-- DeviceReused
     |   |-- UnstableDevicePath
     |   |-- PathOutsideShare
     |   |-- UnsafeImage
@@ -350,6 +351,17 @@ class IdentityMismatch(DataAtRisk):
     found: str
     expected: str
     volume_id: str | None
+
+
+class DeviceReused(IdentityMismatch):
+    """The LUN of a disk that stayed on this host was given to another volume."""
+
+    template = (
+        '{path} was {expected} when this host found it and is {found} now: its LUN was given '
+        'to another volume. Nothing was done for volume {volume_id}; when no guest has it any '
+        'more, take it off this host (multipath -f, echo 1 > /sys/block/.../device/delete) '
+        'without flushing it'
+    )
 
 
 class UnstableDevicePath(DataAtRisk):

@@ -50,6 +50,7 @@ from volumedrivers.libvirt.disk import BackingStore
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.disk import Source
 from volumedrivers.libvirt.disk import Target
+from volumedrivers.privsep import scsi
 
 WWN = '36001405aaaaaaaaaaaaaaaaaaaaaaaaa'
 OTHER_WWN = '36001405bbbbbbbbbbbbbbbbbbbbbbbbb'
@@ -342,6 +343,29 @@ class TestRows:
         assert (found.kind, found.severity) == ('other-identity', 'problem')
         assert WWN in found.detail
         assert OTHER_WWN in found.detail
+
+    def test_device_is_another_volume_and_sysfs_does_not_know(self, room, monkeypatch):
+        room.attach(room.device())
+        room.host.write('block/sda/device/state', 'running\n')
+        pages = {wwn: _page_83(wwn) for wwn in (WWN, OTHER_WWN)}
+        room.host.write('block/sda/device/vpd_pg83', pages[WWN])
+        monkeypatch.setattr(scsi, 'read_page_83', {'sda': pages[WWN]}.get)
+        assert room.audit() == ()
+        monkeypatch.setattr(scsi, 'read_page_83', {'sda': pages[OTHER_WWN]}.get)
+        found = room.the_one()
+        assert found.kind == 'other-identity'
+        assert WWN in found.detail
+        assert OTHER_WWN in found.detail
+
+    def test_disks_that_cannot_be_asked_do_not_end_the_audit(self, room, monkeypatch):
+        def refuse(name):
+            raise exception.PrivilegedCallRefused(function='read_page_83', reason='no sudo')
+
+        room.attach(room.device())
+        room.host.write('block/sda/device/state', 'running\n')
+        room.host.write('block/sda/device/vpd_pg83', _page_83(WWN))
+        monkeypatch.setattr(scsi, 'read_page_83', refuse)
+        assert room.audit() == ()
 
     def test_device_that_says_nothing(self, room):
         path = room.device()
@@ -818,3 +842,9 @@ def test_problems_come_first(room: Room) -> None:
     room.attach(room.map('running', 'running', 'offline'), PathReport(2, 2))
     room.journal.put(make_record(volume_id=fake.OTHER_ID, operation=Operation.ATTACH))
     assert [one.severity for one in room.audit()] == ['problem', 'note']
+
+
+def _page_83(wwn):
+    """VPD page 0x83 with the NAA identity that a WWN says."""
+    value = bytes.fromhex(wwn[1:])
+    return bytes((0, 0x83, 0, len(value) + 4, 1, 3, 0, len(value))) + value

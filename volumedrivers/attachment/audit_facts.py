@@ -21,6 +21,8 @@ import dataclasses
 import os
 import typing
 
+from oslo_log import log as logging
+
 from volumedrivers import exception
 from volumedrivers.attachment.results import Finding
 from volumedrivers.attachment.users import paths_of
@@ -29,6 +31,7 @@ from volumedrivers.host import rbd_device
 from volumedrivers.host import share_health
 from volumedrivers.host.path_walk import PathWalk
 from volumedrivers.host.path_walk import is_within
+from volumedrivers.libvirt import disk_answers
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
@@ -38,8 +41,11 @@ if typing.TYPE_CHECKING:
     from volumedrivers.host.mount_table import Mount
     from volumedrivers.host.rbd_device import RbdDevice
     from volumedrivers.host.share_users import Counted
+    from volumedrivers.libvirt.connected_volume import Identity
     from volumedrivers.libvirt.guest_sources import GuestSources
     from volumedrivers.libvirt.whole_host import KnownSecret
+
+LOG = logging.getLogger(__name__)
 
 # However long a mount may take, an audit does not wait longer for a file.
 _LONGEST_WAIT = 10.0
@@ -60,6 +66,8 @@ class Facts:
     :ivar shares: what each mount said of the files of its rows, by mount point
     :ivar answers: what became of endpoints that did not answer when a volume
         was connected: '' answers now, or the reason
+    :ivar changed_disks: what each SCSI disk is that is not what sysfs says of
+        it, by the kernel's name
     """
 
     context: 'AttachmentContext'
@@ -76,6 +84,7 @@ class Facts:
     places: dict[str, str]
     shares: 'dict[str, share_health.Answer]'
     answers: dict[str, str]
+    changed_disks: 'dict[str, Identity]'
 
     @property
     def devices(self) -> 'BlockDevices':
@@ -153,8 +162,14 @@ def gather(context: 'AttachmentContext') -> Facts:
         },
         shares={},
         answers={},
+        changed_disks={},
     )
-    facts = dataclasses.replace(facts, shares=_ask_shares(facts), answers=_ask_endpoints(facts))
+    facts = dataclasses.replace(
+        facts,
+        shares=_ask_shares(facts),
+        answers=_ask_endpoints(facts),
+        changed_disks=_ask_disks(facts),
+    )
     sized = {guest.uuid for guest in guests.values() if _can_be_sized(facts, guest)}
     return dataclasses.replace(facts, capacities=whole_host.capacities(context.hypervisor, sized))
 
@@ -247,6 +262,27 @@ def _ask_endpoints(facts: Facts) -> dict[str, str]:
 # What host.endpoint calls the protocol of a volume that this host connects.
 _PROTOCOLS = {'iscsi': 'iscsi', 'nvmeof': 'nvme', 'lightos': 'nvme'}
 _ASKABLE = frozenset(('rbd', 'iscsi', 'nvme', 'gluster', 'nbd'))
+
+
+def _ask_disks(facts: Facts) -> 'dict[str, Identity]':
+    """Ask the disks of all volumes that have a WWN what they are."""
+    paths = [
+        row.volume.path
+        for row in facts.rows.values()
+        if row.volume is not None
+        and row.volume.path is not None
+        and row.volume.identity is not None
+        and row.volume.identity.kind == 'wwn'
+        and facts.is_here(row)
+    ]
+    try:
+        names = disk_answers.disks_under(facts.devices, *paths)
+        changed = disk_answers.changed(facts.devices, names, seconds=_LONGEST_WAIT)
+    except exception.VolumeDriversError as error:
+        # Only root may ask them; the rest of the audit does without.
+        LOG.warning('Disks were not asked what they are: %s', error)
+        return {}
+    return {name: found for name, found, _ in changed}
 
 
 def _ask_one_kind(

@@ -302,6 +302,10 @@ class _Row:
                 'unknown', path, f'it could not be read: {error}', 'Run the audit again.'
             )
             return
+        for name in paths.names:
+            # sysfs has what the disk was when the kernel found it.
+            now = self.facts.changed_disks.get(name)
+            found = found if now is None else str(now)
         if volume.identity is not None and found not in (None, str(volume.identity)):
             yield self.problem(
                 'other-identity',

@@ -19,7 +19,9 @@ old identity, and what is written to it goes to the new volume.
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 import contextlib
+import itertools
 import os
 import time
 
@@ -33,10 +35,11 @@ from volumedrivers.privsep import scsi
 
 # Seconds that all the disks of one volume may take to say what they are.
 ANSWER_TIME = 2.5
+_AT_ONCE = 64
 
 
 def changed(
-    devices: BlockDevices, names: Iterable[str]
+    devices: BlockDevices, names: Iterable[str], *, seconds: float | None = None
 ) -> tuple[tuple[str, Identity, Identity], ...]:
     """Ask all disks at once; return those that are not what sysfs says.
 
@@ -44,37 +47,28 @@ def changed(
     down, which is not asked: it would keep whoever asks waiting.
 
     :param names: the kernel's; what is no SCSI disk is not asked
+    :param seconds: that all may take together; default: ANSWER_TIME
     :returns: (name, what it is, what sysfs says)
     :raises HostUnreadable
     """
-    asked: dict[str, tuple[bytes, deadline.Call[bytes | None]]] = {}
-    for name in dict.fromkeys(names):
-        with readable('sysfs'):
-            known = devices.page_83(name)
-        if known is not None:
-            asked[name] = known, deadline.Call(_question(name), what=f'disk {name}')
-    end = time.monotonic() + ANSWER_TIME
-    found = []
-    for name, (known, call) in asked.items():
-        try:
-            page = call.wait(max(0.0, end - time.monotonic()))
-        except exception.DeadlineExceeded:
-            continue
-        if page is not None and _identity(page) != _identity(known):
-            found.append((name, _identity(page), _identity(known)))
+    end = time.monotonic() + (ANSWER_TIME if seconds is None else seconds)
+    waiting = iter(dict.fromkeys(names))
+    found: list[tuple[str, Identity, Identity]] = []
+    while time.monotonic() < end and (group := tuple(itertools.islice(waiting, _AT_ONCE))):
+        found += _changed(devices, group, end)
     return tuple(found)
 
 
 def refuse_changed(devices: BlockDevices, names: Iterable[str], volume_id: str | None) -> None:
     """Refuse disks that are another volume than they were when they were found.
 
-    :raises IdentityMismatch
+    :raises DeviceReused
     :raises HostUnreadable
     """
     for name, found, known in changed(devices, names):
-        raise exception.IdentityMismatch(
+        raise exception.DeviceReused(
             path=os.path.join(devices.dev, name),
-            found=f'{found}, which its LUN was given to',
+            found=str(found),
             expected=str(known),
             volume_id=volume_id,
         )
@@ -90,6 +84,24 @@ def disks_under(devices: BlockDevices, *paths: str) -> tuple[str, ...]:
         with contextlib.suppress(exception.VolumeNotConnected), readable(path):
             names += devices.paths(path).names
     return tuple(names)
+
+
+def _changed(
+    devices: BlockDevices, names: Iterable[str], end: float
+) -> Iterator[tuple[str, Identity, Identity]]:
+    asked: dict[str, tuple[bytes, deadline.Call[bytes | None]]] = {}
+    for name in names:
+        with readable('sysfs'):
+            known = devices.page_83(name)
+        if known is not None:
+            asked[name] = known, deadline.Call(_question(name), what=f'disk {name}')
+    for name, (known, call) in asked.items():
+        try:
+            page = call.wait(max(0.0, end - time.monotonic()))
+        except exception.DeadlineExceeded:
+            continue
+        if page is not None and _identity(page) != _identity(known):
+            yield name, _identity(page), _identity(known)
 
 
 def _question(name: str) -> Callable[[], bytes | None]:
