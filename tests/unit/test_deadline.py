@@ -13,17 +13,25 @@
 """Calls with a deadline."""
 
 import contextvars
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
 from volumedrivers import exception
 from volumedrivers.host import deadline
+
+
+@pytest.fixture(autouse=True)
+def no_thread_waits():
+    """Threads that an earlier test has left are no part of this one."""
+    deadline._idle.clear()
 
 
 def test_what_a_call_returns_or_raises():
@@ -45,6 +53,7 @@ def test_an_interrupt(interruptible, finished):
     done = threading.Event()
 
     def work():
+        time.sleep(0.05)  # Python does not see one that comes just before it waits
         os.kill(os.getpid(), signal.SIGINT)
         end.wait(0.2)
         done.set()
@@ -147,6 +156,55 @@ class TestCall:
         with pytest.raises(KeyboardInterrupt):
             call.wait(10)
         assert call.wait(10) == 5
+
+    def test_a_thread_that_has_ended_a_call_gets_the_next(self):
+        def who():
+            return threading.get_ident()
+
+        assert len({deadline.Call(who, what='x').wait(10) for _ in range(5)}) == 1
+        end = threading.Event()
+        hangs = deadline.Call(end.wait, what='y')
+        another = deadline.Call(who, what='x').wait(10)
+        assert not hangs.ended.is_set()
+        assert deadline.Call(who, what='x').wait(10) == another
+        end.set()
+        hangs.wait(10)
+
+    def test_what_a_call_holds_on_to_is_let_go(self):
+        held = type('Held', (), {})()
+        gone = weakref.ref(held)
+        call = deadline.Call(lambda held=held: None, what='x')
+        call.wait(10)
+        del held, call
+        gc.collect()
+        assert gone() is None
+
+    def test_a_thread_that_waited_long_ends(self, monkeypatch):
+        monkeypatch.setattr(deadline, '_LONGEST_IDLE', 0.01)
+        call = deadline.Call(threading.current_thread, what='x')
+        thread = call.wait(10)
+        thread.join(10)
+        assert not thread.is_alive()
+        assert not deadline._idle
+
+    def test_no_more_threads_wait_than_needed(self):
+        barrier = threading.Barrier(deadline._MOST_IDLE + 5)
+        calls = [deadline.Call(lambda: barrier.wait(10), what='x') for _ in range(barrier.parties)]
+        for call in calls:
+            call.wait(10)
+        assert 0 < len(deadline._idle) <= deadline._MOST_IDLE + 4
+
+    def test_a_forked_child_has_threads_of_its_own(self):
+        code = (
+            'import os\n'
+            'from volumedrivers.host import deadline\n'
+            'deadline.Call(lambda: 5, what="x").wait(10)\n'
+            'if not os.fork():\n'
+            '    assert deadline.Call(lambda: 5, what="x").wait(10) == 5\n'
+            '    os._exit(7)\n'
+            'assert os.waitstatus_to_exitcode(os.wait()[1]) == 7\n'
+        )
+        subprocess.run([sys.executable, '-c', code], check=True, timeout=60)
 
     def test_one_that_hangs_does_not_keep_the_process(self):
         code = (

@@ -17,8 +17,11 @@ ever if the mount is "hard".  The call is made in a thread of its own; when
 the time is up the thread is left to wait, and the caller goes on.
 """
 
+import collections
 from collections.abc import Callable
 import contextvars
+import os
+import queue
 import threading
 import time
 import typing
@@ -27,9 +30,16 @@ from volumedrivers import exception
 
 T = typing.TypeVar('T')
 
+# To start a thread takes longer than most calls do, so some wait for the next
+# call: how many, and for how many seconds.
+_MOST_IDLE = 8
+_LONGEST_IDLE = 10.0
+_Orders = queue.SimpleQueue[tuple[Callable[[], None], threading.Event]]
+_idle: 'collections.deque[_Orders]' = collections.deque()
+
 
 class Call(typing.Generic[T]):
-    """A function at work in a thread of its own, which can be left behind.
+    """A function at work in another thread, which it has for itself and can be left behind in.
 
     It starts at once.  The thread is a daemon: one that hangs must not keep
     the process from ending.  Ctrl-C while it starts is raised by ``wait``, so
@@ -42,13 +52,13 @@ class Call(typing.Generic[T]):
 
     what: str
     ended: threading.Event
-    _thread: threading.Thread
+    _work: Callable[[], None]
     _interrupt: BaseException | None
 
     def __init__(self, function: Callable[[], T], *, what: str) -> None:
         self._prepare(function, what)
         try:
-            self._thread.start()
+            self._start()
         except Exception:
             raise
         except BaseException as interrupt:
@@ -86,20 +96,28 @@ class Call(typing.Generic[T]):
         context = contextvars.copy_context()
 
         def work() -> None:
+            threading.current_thread().name = f'waits for {what}'
             try:
                 self._results.append(context.run(function))
             except BaseException as error:
                 self._errors.append(error)
-            finally:
-                self.ended.set()
 
-        self._thread = threading.Thread(target=work, name=f'waits for {what}', daemon=True)
+        self._work = work
+
+    def _start(self) -> None:
+        order = (self._work, self.ended)
+        try:
+            _idle.pop().put(order)
+        except IndexError:
+            orders: _Orders = queue.SimpleQueue()
+            orders.put(order)
+            threading.Thread(target=_serve, args=(orders,), daemon=True).start()
 
     def _wait(self, seconds: float | None, *, interruptible: bool, start: bool) -> T:
         end = None if seconds is None else time.monotonic() + seconds
         try:
             if start:
-                self._thread.start()
+                self._start()
             interrupt, self._interrupt = self._interrupt, None
             if interrupt is not None:
                 raise interrupt
@@ -113,6 +131,38 @@ class Call(typing.Generic[T]):
         if not self._results:
             raise exception.DeadlineExceeded(what=self.what, seconds=seconds or 0.0)
         return self._results[0]
+
+
+def _serve(orders: _Orders) -> None:
+    """Do one call after the other, until there has been none for some time."""
+    while True:
+        try:
+            work, ended = orders.get(timeout=_LONGEST_IDLE)
+        except queue.Empty:
+            try:
+                _idle.remove(orders)
+            except ValueError:
+                continue  # somebody has taken it, and is about to give it something to do
+            return
+        work()
+        # What it holds on to is not kept until the next call.
+        del work
+        stays = len(_idle) < _MOST_IDLE
+        if stays:
+            # Before the caller goes on, whose next call it can then do.
+            _idle.append(orders)
+        ended.set()
+        del ended
+        if not stays:
+            return
+
+
+def _forget_threads() -> None:
+    # A child has none of its parent's.
+    _idle.clear()
+
+
+os.register_at_fork(after_in_child=_forget_threads)
 
 
 def call(function: Callable[[], T], *, what: str, seconds: float, interruptible: bool = True) -> T:
