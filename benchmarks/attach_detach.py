@@ -10,14 +10,15 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Attach and detach through driver and Guest against libvirt-python itself.
+"""Attach and detach as whole operations against libvirt-python itself.
 
 Needs root, libvirtd and QEMU.  All do the same work on the same guest in
 turns: attach a block device (a loop device over a file) to virtio-scsi, live
 and persistently; detach it and wait for DEVICE_REMOVED.  Guest also looks
 first and knows afterwards; the driver (local, the one that has least to do)
-connects, describes and disconnects the volume, too.  The goal is that driver
-and Guest together cost at most 5 %.
+connects, describes and disconnects the volume, too; and the manager does all
+of that in steps, with locks, deadlines and a journal on disk.  The goals: driver
+and Guest together cost at most 5 %, the whole operation at most 10 %.
 
     python benchmarks/attach_detach.py [rounds]
 """
@@ -38,6 +39,8 @@ from oslo_config import cfg
 from rich import console
 from rich import table
 
+from volumedrivers.attachment.manager import make_manager
+from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.conf import opts
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
@@ -53,8 +56,9 @@ from volumedrivers.testing.libvirtd import PrivateLibvirtd
 VOLUME_ID = 'c0ffee00-0000-4000-8000-000000000001'
 ALIAS = f'ua-{VOLUME_ID}'
 RAW = 'libvirt-python'
-WHOLE = 'driver and Guest'
-GOAL = 1.05
+DRIVER = 'driver and Guest'
+WHOLE = 'manager, journaled'
+GOALS = {DRIVER: 1.05, WHOLE: 1.10}
 
 
 class Raw:
@@ -104,14 +108,11 @@ class Ours:
         """Nothing to forget."""
 
 
-class Whole:
-    """From connection_info to the guest, and back."""
+class Driven:
+    """From connection_info to the guest, and back; nothing is written down."""
 
-    def __init__(self, hypervisor: Hypervisor, guest: Guest, raw: dict[str, typing.Any]) -> None:
-        conf = cfg.ConfigOpts()
-        opts.register_opts(conf)
-        conf([], project='volumedrivers', default_config_files=[])
-        self.registry = Registry(make_context(conf, hypervisor.secrets))
+    def __init__(self, conf: cfg.ConfigOpts, guest: Guest, raw: dict[str, typing.Any]) -> None:
+        self.registry = Registry(make_context(conf, guest.hypervisor.secrets))
         self.guest = guest
         self.raw = raw
         self.volume: ConnectedVolume
@@ -133,7 +134,48 @@ class Whole:
         """Nothing to forget."""
 
 
-Contestant = Raw | Ours | Whole
+class Managed:
+    """The whole operation; what a caller of the package does.
+
+    :ivar steps: milliseconds by operation and step, without what is around them
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts, guest: Guest, raw: dict[str, typing.Any]) -> None:
+        self.manager = make_manager(conf, guest.hypervisor, observer=self.observe)
+        self.guest = guest
+        self.raw = raw
+        self.steps: dict[tuple[str, str], list[float]] = {}
+        self.began = 0.0
+
+    def observe(self, operation: str, step: str, moment: str) -> None:
+        if moment == 'before':
+            self.began = time.perf_counter()
+        else:
+            times = self.steps.setdefault((operation, step), [])
+            times.append((time.perf_counter() - self.began) * 1000)
+
+    def attach(self) -> None:
+        info = ConnectionInfo.parse(self.raw)
+        self.manager.attach(info, self.guest.name, DiskRequest(bus='scsi'))
+
+    def detach(self) -> None:
+        self.manager.detach(self.guest.name, VOLUME_ID)
+
+    def settle(self) -> None:
+        """Nothing to forget."""
+
+    def report(self, rounds: int) -> None:
+        """Print what each step takes."""
+        shown = table.Table(title=f'the steps, medians of {rounds} rounds, ms')
+        for heading in ('operation', 'step', 'ms'):
+            shown.add_column(heading, justify='right' if heading == 'ms' else 'left')
+        for (operation, step), times in self.steps.items():
+            shown.add_row(operation, step, f'{statistics.median(times):.2f}')
+        out: typing.Any = console.Console()
+        out.print(shown)
+
+
+Contestant = Raw | Ours | Driven | Managed
 
 
 def guests_use(guest: Guest) -> str:
@@ -169,8 +211,17 @@ def measure(who: Contestant, times: dict[str, list[float]]) -> None:
     times['both'].append((after - before) * 1000)
 
 
+def configuration(directory: pathlib.Path) -> cfg.ConfigOpts:
+    """Return the options, with state and locks on disk in the directory."""
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    conf([], project='volumedrivers', default_config_files=[])
+    conf.set_override('state_path', str(directory / 'state'), opts.GROUP.name)
+    return conf
+
+
 def run(rounds: int) -> float:
-    """Measure, print the table, return the ratio of the sum."""
+    """Measure, print the tables, return the ratio of the whole."""
     with tempfile.TemporaryDirectory(prefix='vd-bench') as name:
         directory = pathlib.Path(name)
         image = directory / 'volume.raw'
@@ -186,14 +237,17 @@ def run(rounds: int) -> float:
                 'serial': VOLUME_ID,
                 'data': {'device_path': device, 'volume_id': VOLUME_ID},
             }
-            whole = Whole(hypervisor, guest, raw)
-            whole.attach()
+            conf = configuration(directory)
+            managed = Managed(conf, guest, raw)
+            managed.attach()
             (disk,) = guest.disks(persistent=True)
-            whole.detach()
+            managed.detach()
+            managed.steps.clear()
             contestants: dict[str, Contestant] = {
                 RAW: Raw(hypervisor, guest, disk),
                 'Guest': Ours(guest, disk),
-                WHOLE: whole,
+                DRIVER: Driven(conf, guest, raw),
+                WHOLE: managed,
             }
             times: dict[str, dict[str, list[float]]] = {
                 who: {'attach': [], 'detach': [], 'both': []} for who in contestants
@@ -204,6 +258,7 @@ def run(rounds: int) -> float:
                 for who in [*contestants][first:] + [*contestants][:first]:
                     warm_up: dict[str, list[float]] = {'attach': [], 'detach': [], 'both': []}
                     measure(contestants[who], times[who] if round_ else warm_up)
+            managed.report(rounds)
     return report(times, rounds)
 
 
@@ -227,7 +282,8 @@ def report(times: dict[str, dict[str, list[float]]], rounds: int) -> float:
             shown.add_row(f'{who}, ratio', *(f'{one:.3f}' for one in ratios[who].values()))
     out: typing.Any = console.Console()
     out.print(shown)
-    out.print(f'goal: both at most {GOAL} x; it is {ratios[WHOLE]["both"]:.3f} x')
+    for who, goal in GOALS.items():
+        out.print(f'goal: {who}, both at most {goal} x; it is {ratios[who]["both"]:.3f} x')
     return ratios[WHOLE]['both']
 
 
