@@ -25,6 +25,7 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.host import deadline
 from volumedrivers.host import image_file
+from volumedrivers.host import mount_helpers
 from volumedrivers.host import mount_lock
 from volumedrivers.host import mount_table
 from volumedrivers.host import share_users
@@ -302,6 +303,8 @@ class ShareMounts:
 
     def _ensure_mounted(self, share: Share, mount: Callable[[], None] | None) -> None:
         place = share.mount_point
+        if self.users.claimed(place) == BEGUN:
+            mount_helpers.wait_until_made(place, self.seconds)
         found = _find(share)
         if found is not None:
             share.check(found)
@@ -403,16 +406,14 @@ class ShareMounts:
         """
         place = share.mount_point
         claim = self.users.claimed(place)
+        if claim == BEGUN and not force:
+            mount_helpers.wait_until_made(place, self.seconds)
         found = _find(share)
         ours = found is not None and (
             just_made or (claim in (BEGUN, found.mark) and share.matches(found))
         )
         if found is not None and not ours:
-            LOG.warning(
-                '%s holds a mount that was not made here (%s); it stays',
-                place,
-                found.mark,
-            )
+            LOG.warning('%s holds a mount not made here (%s); it stays', place, found.mark)
         else:
             if found is not None:
                 self._unmount(share, force=force)
