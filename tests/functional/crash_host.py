@@ -31,6 +31,7 @@ from tests.functional.volumes import run
 from volumedrivers import exception
 from volumedrivers.attachment import manager as manager_module
 from volumedrivers.attachment.record import Record
+from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import boot
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
@@ -88,6 +89,10 @@ class Volume(abc.ABC):
     def grow(self, size: int) -> None:
         """Let the storage have more; QEMU does it for files."""
         self.size = size
+
+    def sessions(self) -> int:
+        """Return how many log-ins the storage sees."""
+        return 0
 
     def close(self) -> None:  # noqa: B027 - a file on a server has nothing
         """Take the storage away."""
@@ -223,6 +228,9 @@ class IscsiVolume(Volume):
         super().grow(size)
         self.target.grow(size)
 
+    def sessions(self) -> int:
+        return self.target.sessions()
+
     def close(self) -> None:
         self.target.stop()
 
@@ -309,6 +317,7 @@ class Host:
         )
         self._ask(self.options)
         self._numbers = 0
+        self._volume: Volume | None = None
 
     @property
     def io(self) -> GuestIO:
@@ -344,11 +353,12 @@ class Host:
     @contextlib.contextmanager
     def volume(self, kind: str) -> typing.Iterator[Volume]:
         self._numbers += 1
-        volume = KINDS[kind](self, self._numbers)
+        volume = self._volume = KINDS[kind](self, self._numbers)
         try:
             yield volume
         finally:
             self._clean()
+            self._volume = None
             volume.close()
 
     def child(
@@ -396,6 +406,7 @@ class Host:
         return {
             'disks': self.disks() if with_disks else ([], []),
             'secrets': sorted(secrets),
+            'sessions': 0 if self._volume is None else self._volume.sessions(),
             'mounts': self.server.mounted_at(),
             'mount points': os.listdir(self.mounts),
             'users': sorted(
@@ -415,6 +426,7 @@ class Host:
         return {
             'disks': ([], []),
             'secrets': [],
+            'sessions': 0,
             'mounts': [],
             'mount points': [],
             'users': [],
@@ -436,8 +448,21 @@ class Host:
         """Return where the share is mounted."""
         return self.server.mounted_at()
 
-    def lock_holder(self, volume: Volume) -> object:
-        return self.manager.context.locks.holder(f'volume {volume.id}')
+    def require_unlocked(self, volume: Volume) -> None:
+        """Make sure that the locks of a process that was killed died with it."""
+        info = ConnectionInfo.parse(volume.info)
+        context = self.manager.context
+        names = (f'volume {volume.id}', *context.driver(info).lock_names(info))
+        context.locks.acquire(names, what='test', seconds=0).release()
+
+    def clients(self) -> list[str]:
+        """Return the processes that serve mounts of this host, and should end with them."""
+        found = []
+        for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
+            with contextlib.suppress(OSError):
+                if str(self.mounts) in path.read_bytes().decode(errors='replace'):
+                    found.append(path.parent.name)
+        return found
 
     def _clean(self) -> None:
         """Take away what a test that failed has left: it is not to fail the next."""

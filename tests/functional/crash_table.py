@@ -34,22 +34,25 @@ def _place(item: tuple[tuple[str, str], object]) -> tuple[int, int]:
 
 
 def lines() -> typing.Iterator[str]:
-    """Write the table: a line for each step, a column for each kind of volume."""
+    """Write the table: a line for each step, the number of points for each kind of volume."""
     if not _rows:
         return
     kinds = list(dict.fromkeys(kind for row in _rows.values() for kind in row))
-    table = [['operation', 'step', *kinds]]
+    table = [['operation', 'step', *kinds, 'what was done then']]
     total = 0
     for (operation, step), row in sorted(_rows.items(), key=_place):
-        cells = []
-        for kind in kinds:
-            counted = collections.Counter(row.get(kind, ()))
-            total += sum(counted.values())
-            cells.append(', '.join(f'{number} {what}' for what, number in counted.items()) or '-')
-        table.append([operation, step, *cells])
+        counted = collections.Counter(done for kind in kinds for done in row.get(kind, ()))
+        total += counted.total()
+        table.append(
+            [
+                operation,
+                step or '-',
+                *(str(len(row.get(kind, ()))) for kind in kinds),
+                ', '.join(f'{number} {done}' for done, number in counted.items()),
+            ]
+        )
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     for line in table:
-        yield '  '.join(
-            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
-        ).rstrip()
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        yield '  '.join(cells).rstrip()
     yield f'{total} points at which a process was killed'

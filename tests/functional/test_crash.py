@@ -33,6 +33,7 @@ from tests.functional.crash_points import Point
 from volumedrivers import exception
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
+from volumedrivers.testing import server as server_module
 from volumedrivers.testing.gluster import GlusterServer
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 
@@ -58,6 +59,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
                 tmp_path_factory.mktemp('crash'), mounts, server, libvirtd, hypervisor, guest
             )
             yield host
+            server_module.wait_until(
+                lambda: not host.clients(), what='clients of shares to end', timeout=20
+            )
             host.close()
             guests.remove_guest(guest)
     finally:
@@ -80,7 +84,7 @@ def kill(host: Host, volume: Volume, point: Point, *call: object) -> None:
     ended = host.child(volume, call, kill=point.kill, fail=point.fail)
     assert ended['killed'], (str(point), ended)
     # Its locks died with it.
-    assert host.lock_holder(volume) is None
+    host.require_unlocked(volume)
 
 
 def recover(host: Host, volume: Volume, point: Point) -> None:
@@ -109,6 +113,7 @@ def require_attached(host: Host, volume: Volume, point: Point | str) -> None:
     assert len(host.mounted()) == volume.mounts, str(point)
     assert len(seen['users']) == 2 * volume.mounts, (str(point), seen)
     assert len(seen['secrets']) == volume.secrets, (str(point), seen)
+    assert seen['sessions'] == (1 if volume.name == 'iscsi' else 0), str(point)
     host.io.read(alias, 0x11, 0, crash_host.BLOCK)
 
 
@@ -291,7 +296,10 @@ def test_libvirtd_is_killed_as_well(host: Host, kind: str) -> None:
                     assert host.record(volume) is not None
                     with host.hypervisor.translated('destroy the guest'):
                         host.hypervisor.domain(guest.uuid).destroy()
-                recover(host, volume, point)
+                    recover(host, volume, point)
+                else:
+                    assert host.perform(volume, 'recover') == [], str(point)
+                    crash_table.add(volume.name, point, action)
                 if host.record(volume) is not None:
                     require_connected(host, volume, point)
                     host.perform(volume, 'detach')
