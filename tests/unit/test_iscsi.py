@@ -292,6 +292,19 @@ class TestDiskThatBecameAnother:
             assert (caught.value.found, caught.value.expected) == (f'wwn:3{B}', f'wwn:3{A}')
         assert brick.calls == []
 
+    def test_the_kernel_asked_one_again_and_it_stayed_in_the_map(
+        self, host, brick, driver, answers, volume
+    ):
+        host.write('block/sdb/device/wwid', f'naa.{B}\n')
+        host.write('block/sdb/device/vpd_pg83', page_83(B))
+        answers |= {'sdb': page_83(B), 'sdc': page_83(A)}
+
+        assert driver.current_identity(info_of(), volume) == Identity('wwn', f'3{B}')
+        with pytest.raises(exception.DeviceReused) as caught:
+            driver.connect_volume(info_of(), 'guest')
+        assert (caught.value.found, caught.value.expected) == (f'wwn:3{B}', f'wwn:3{A}')
+        assert brick.calls == []
+
     def test_none_answers(self, brick, driver, answers, volume):
         assert driver.current_identity(info_of(), volume) == Identity('wwn', f'3{A}')
         with pytest.raises(exception.LeftoversFound):

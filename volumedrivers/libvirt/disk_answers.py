@@ -41,14 +41,14 @@ _AT_ONCE = 64
 def changed(
     devices: BlockDevices, names: Iterable[str], *, seconds: float | None = None
 ) -> tuple[tuple[str, Identity, Identity], ...]:
-    """Ask all disks at once; return those that are not what sysfs says.
+    """Ask all disks at once; return those that are not what sysfs or their map says.
 
     A disk that does not answer tells nothing, nor does one whose path is
     down, which is not asked: it would keep whoever asks waiting.
 
     :param names: the kernel's; what is no SCSI disk is not asked
     :param seconds: that all may take together; default: ANSWER_TIME
-    :returns: (name, what it is, what sysfs says)
+    :returns: (name, what it is, what it was taken for)
     :raises HostUnreadable
     """
     end = time.monotonic() + (ANSWER_TIME if seconds is None else seconds)
@@ -92,8 +92,11 @@ def _changed(
     asked: dict[str, tuple[bytes, deadline.Call[bytes | None]]] = {}
     for name in names:
         with readable('sysfs'):
+            other = _of_map_over(devices, name)
             known = devices.page_83(name)
-        if known is not None:
+        if other is not None:
+            yield name, *other
+        elif known is not None:
             asked[name] = known, deadline.Call(_question(name), what=f'disk {name}')
     for name, (known, call) in asked.items():
         try:
@@ -102,6 +105,24 @@ def _changed(
             continue
         if page is not None and _identity(page) != _identity(known):
             yield name, _identity(page), _identity(known)
+
+
+def _of_map_over(devices: BlockDevices, name: str) -> tuple[Identity, Identity] | None:
+    """Return what a disk is and its map is, if that is not the same.
+
+    The kernel has asked the disk again since it was put into the map.
+    """
+    own = devices.identity_of_name(name)
+    for above in devices.holders(name):
+        of_map = devices.identity_of_name(above)
+        # Only this kind is written in the same way by the kernel and by multipathd.
+        if own and of_map and own != of_map and all(_is_naa(one) for one in (own, of_map)):
+            return Identity(*own), Identity(*of_map)
+    return None
+
+
+def _is_naa(identity: tuple[str, str]) -> bool:
+    return identity[0] == 'wwn' and identity[1].startswith('3')
 
 
 def _question(name: str) -> Callable[[], bytes | None]:
