@@ -159,9 +159,7 @@ class Guest:
         """
         return self.names().free_scsi_unit()
 
-    def attach_disk(
-        self, disk: Disk, *, seen: guest_definition.Definitions | None = None
-    ) -> None:
+    def attach_disk(self, disk: Disk, *, seen: guest_definition.Definitions | None = None) -> None:
         """Attach, live and persistently as the domain's state asks.
 
         The same disk (its alias or its target, and the same source) that is
