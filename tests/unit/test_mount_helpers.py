@@ -17,12 +17,21 @@ import pathlib
 import subprocess
 import sys
 import threading
+import types
+import typing
 
+from oslo_config import cfg
 import pytest
 
 from volumedrivers import exception
+from volumedrivers.conf import opts
 from volumedrivers.host import mount_helpers
 from volumedrivers.host import mount_table
+from volumedrivers.host.share import Share
+from volumedrivers.host.share_users import MemoryUsers
+from volumedrivers.host.shares import BEGUN
+from volumedrivers.host.shares import Mounter
+from volumedrivers.host.shares import ShareMounts
 
 PLACE = '/mnt/of the tests/0123'
 
@@ -70,6 +79,34 @@ def test_unknown_is_not_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mount_table, 'find', find)
     with pytest.raises(exception.HostUnreadable, match='Permission denied'):
         mount_helpers.wait_until_made(PLACE, 0)
+
+
+def test_share_whose_mount_is_still_being_made_is_not_let_go(
+    helper: subprocess.Popen[bytes], tmp_path: pathlib.Path
+) -> None:
+    """Its directory would be free for the next mount, and two would be there."""
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    conf([])
+    conf.set_override('mount_timeout', 1, 'volumedrivers')
+    conf.set_override('lock_path', str(tmp_path), 'volumedrivers')
+    users = MemoryUsers()
+    asked: list[str] = []
+    mounter = types.SimpleNamespace(remove_mount_point=asked.append)
+    shares = ShareMounts(conf, users, typing.cast(Mounter, mounter))
+    share = Share(source='server:/export', mount_point=PLACE, fstype='nfs', mounted_fstypes=())
+    users.add(PLACE, 'guest')
+    users.claim(PLACE, BEGUN, share)
+    with pytest.raises(exception.DeadlineExceeded, match='begun before'):
+        shares.release(share, 'guest')
+    assert users.claimed(PLACE) == BEGUN
+    assert users.users(PLACE) == {'guest'}
+    assert asked == []
+
+    helper.communicate(b'\n')
+    assert not shares.release(share, 'guest')
+    assert users.claimed(PLACE) is None
+    assert asked == [PLACE]
 
 
 def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: pathlib.Path) -> None:

@@ -193,6 +193,10 @@ class Reconnect(ConnectAgain):
         )
 
     def decrypt(self) -> None:
+        opened = self.record.opened
+        if opened is not None and opened.by != 'host':
+            # The secret was there before, and nobody may have the key any more.
+            return
         if not self.guest.is_running() and not self.others():
             self.context.encryptor.close(
                 self.info, self.record.opened, volume=self.volume, last=True
