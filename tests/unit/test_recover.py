@@ -288,10 +288,38 @@ def test_extend_of_a_disk_that_the_guest_has_no_more(room: Room, is_gone: bool) 
 def test_row_of_a_volume_that_was_not_recorded_before_goes(room: Room, fails: bool) -> None:
     extending(room, was_attached=False)
     if fails:
-        room.fakes.fail['extend'] = exception.Busy(what='w', reason='r')
+        room.fakes.fail['extend'] = exception.ExtendVolumeFailed(volume_id='v', reason='r')
     assert room.actions() == ['failed' if fails else 'finished']
     assert room.record is None
     assert len(room.guest.present) == 1
+
+
+def test_extend_that_may_succeed_later_stays(room: Room) -> None:
+    extending(room)
+    room.fakes.fail['extend'] = exception.Busy(what='w', reason='somebody')
+    assert room.actions() == ['failed']
+    record = room.record
+    assert record is not None
+    assert (record.operation, record.wanted) == (Operation.EXTEND, {'size': 2 * fake.GIB})
+    assert 'somebody' in record.problem
+    room.fakes.fail.clear()
+    assert room.actions() == ['finished']
+    assert settled(room)
+
+
+@pytest.mark.parametrize('operation', [Operation.DETACH, Operation.EXTEND])
+def test_target_that_others_work_on_is_waited_for_another_time(
+    room: Room, operation: Operation
+) -> None:
+    room.interrupted(operation, 'begun', wanted={'size': fake.GIB})
+    conf = typing.cast(typing.Any, room.manager.context.registry.context).conf
+    conf.set_override('lock_timeout', 0.1, 'volumedrivers')
+    with room.manager.context.locks.acquire(
+        room.driver.lock_names(INFO), what='attach of another volume', seconds=0
+    ):
+        ((action, detail),) = room.recover()
+    assert (action, 'attach of another volume' in detail) == ('running', True)
+    assert room.actions() == ['finished']
 
 
 def test_limits_are_set_again(room: Room) -> None:

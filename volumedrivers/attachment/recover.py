@@ -18,6 +18,7 @@ an operation that runs, and is left alone.
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import dataclasses
 import time
 import typing
 
@@ -128,9 +129,10 @@ def _one(context: 'AttachmentContext', found: Record, info_of: InfoOf) -> Iterat
         return
     with held:
         record = context.journal.get(found.key)
-        action = ''
         # What was interrupted, and then what a reboot took away.
-        while record is not None and _needs_it(context, record) and action != FAILED:
+        while (
+            record is not None and _needs_it(context, record) and action not in (FAILED, RUNNING)
+        ):
             started = time.monotonic()
             LOG.info('recovering volume %s of guest %s', record.volume_id, record.domain_name)
             action, detail = _done_for(context, record, held, info_of)
@@ -150,6 +152,8 @@ def _done_for(
         return finish(context, record, held)
     except exception.HypervisorUnavailable:
         raise
+    except exception.LockHeld as error:
+        return RUNNING, f'waits for {error.lock}: {error.holder}'
     except exception.VolumeDriversError as error:
         return FAILED, '; '.join([str(error), *getattr(error, '__notes__', ())])
     except Exception as error:
@@ -209,6 +213,10 @@ def _finish_change(
 ) -> tuple[str, str]:
     try:
         return _change(context, record, guest, held)
+    except exception.RetryLater as error:
+        # It was interrupted, and not given up by whoever wanted it.
+        context.journal.put(dataclasses.replace(record, problem=str(error)))
+        raise
     finally:
         now = context.journal.get(record.key)
         if now is not None and now.is_settled and not record.was_attached:
