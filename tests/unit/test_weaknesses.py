@@ -371,19 +371,18 @@ def test_w17_what_does_not_lead_to_the_volume_is_not_recorded(
     assert record.connection_info['data']['target_portal'] == PORTAL
 
 
-def test_w18_flag_that_is_lost_takes_nothing_from_the_others(host: Host) -> None:
+@pytest.mark.parametrize('lost', ['before', 'later'])
+def test_w18_flag_that_is_lost_takes_nothing_from_the_others(host: Host, lost: str) -> None:
     """Whether a volume is shared is seen on this host, not told."""
     host.disk('sdb', WWN_A)
-    shared = info_of(multiattach=True)
-    for guest in ('web1', 'web2'):
-        host.manager.attach(shared, guest)
-    assert all(guest.present[0].shareable for guest in (host.guest, host.other))
     refreshed = info_of()
     assert not refreshed.multiattach
+    for guest in ('web1', 'web2'):
+        host.manager.attach(refreshed if lost == 'before' else info_of(multiattach=True), guest)
 
     host.manager.repair('web1', fake.VOLUME_ID, connection_info=refreshed)
 
-    assert host.guest.present[0].shareable
+    assert bool(host.guest.present[0].shareable) is (lost == 'later')
     result = host.manager.detach('web1', fake.VOLUME_ID, connection_info=refreshed)
     assert result.still_used_by == ('web2',)
     assert host.removals() == []
