@@ -41,6 +41,7 @@ from volumedrivers.host import bootstrap
 from volumedrivers.host.block_device import BlockDevices
 from volumedrivers.host.fair_lock import FairLocks
 from volumedrivers.libvirt import block_leftovers
+from volumedrivers.libvirt.disk import IOTune
 from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.registry import Registry
 from volumedrivers.testing.shares import FakeShareMounts
@@ -226,6 +227,29 @@ def test_unrecorded_disk_that_is_another_ones_device_is_left_alone(host: Host) -
 
     assert fake.OTHER_ID in str(caught.value)
     assert host.removals() == []
+
+
+@pytest.mark.parametrize('operation', ['attach', 'extend', 'set_qos'])
+def test_nor_is_it_believed_to_be_the_volume(host: Host, operation: str) -> None:
+    """It is not attached already, and not grown or limited in its stead."""
+    path_b = host.disk('sdc', WWN_B)
+    host.manager.attach(B, 'web2')
+    host.guest.present = [fake.make_disk(fake.VOLUME_ID, 'vda', path=path_b)]
+    before = list(host.calls.calls), list(host.brick.calls)
+
+    manager = host.manager
+    operate = {
+        'attach': lambda: manager.attach(A, 'web1'),
+        'extend': lambda: manager.extend('web1', None, 2 * fake.GIB, connection_info=A),
+        'set_qos': lambda: manager.set_qos(
+            'web1', None, IOTune(read_iops_sec=1), connection_info=A
+        ),
+    }[operation]
+    with pytest.raises(exception.IdentityMismatch) as caught:
+        operate()
+
+    assert fake.OTHER_ID in str(caught.value)
+    assert (host.calls.calls, host.brick.calls) == before
 
 
 def test_reconnect_refuses_a_definition_that_names_another_device(

@@ -316,7 +316,13 @@ class Attach(Work):
     def _require_own(self, disk: 'Disk') -> None:
         """Refuse a disk that has this volume's name and another one's device."""
         record = self.before
-        if record is None or record.volume is None or not record.source:
+        if record is None:
+            devices = self.context.registry.context.devices
+            found = guest_disks.connected_volume(disk, self.info, devices)
+            if found is not None:
+                self.require_nobody_elses(found)
+            return
+        if record.volume is None or not record.source:
             return
         source = guest_disks.source_of(disk)
         if source != record.source:

@@ -41,6 +41,7 @@ class Change(Work):
         """Look for the disk.
 
         :raises DiskNotFound, InvalidOption
+        :raises IdentityMismatch: its device is another volume's
         """
         disk = guest_disks.find(self.guest, self.volume_id)
         require_volume(self.guest, self.volume_id, disk, volume)
@@ -48,12 +49,12 @@ class Change(Work):
             raise exception.DiskNotFound(guest=self.guest.name, disk=volume or self.volume_id)
         self.learn(target=guest_disks.target_of(disk))
         if self.before is None:
-            self.learn(
-                volume=guest_disks.connected_volume(
-                    disk, self.info, self.context.registry.context.devices
-                ),
-                source=guest_disks.source_of(disk),
+            found = guest_disks.connected_volume(
+                disk, self.info, self.context.registry.context.devices
             )
+            if found is not None:
+                self.require_nobody_elses(found)
+            self.learn(volume=found, source=guest_disks.source_of(disk))
 
     @property
     def target(self) -> str:
