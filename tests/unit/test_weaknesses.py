@@ -245,6 +245,26 @@ def test_w10_volume_that_fails_does_not_stop_the_others(
     assert [record.volume_id for record in room.journal.find()] == volumes[:1]
 
 
+def test_w10_repair_goes_on_after_a_drivers_mistake(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.manager.attach(A, 'web1')
+    room.manager.attach(A, 'web2')
+    room.manager.context.registry.context.devices.failed = (('sdb', 'offline'),)
+    connect = room.driver.connect_volume
+
+    def mistaken(info: ConnectionInfo, attachment: str) -> typing.Any:
+        if attachment == KEY:
+            raise RuntimeError('a mistake')
+        return connect(info, attachment)
+
+    monkeypatch.setattr(room.driver, 'connect_volume', mistaken)
+    repaired = room.manager.repair_all(connection_infos={fake.VOLUME_ID: A})
+
+    problems = {one.guest: one.problem for one in repaired}
+    assert problems == {'web1': 'RuntimeError: a mistake', 'web2': None}
+
+
 Operate = Callable[[Room], object]
 
 HOST_SIDE: dict[str, Operate] = {

@@ -47,7 +47,7 @@ def lacking(context: 'AttachmentContext', domain_uuid: str | None) -> tuple[Reco
 def repair(
     context: 'AttachmentContext', record: Record, function: Callable[[Record], ConnectResult]
 ) -> Repaired:
-    """Repair one; an error of the package is told in the result."""
+    """Repair one; an error is told in the result."""
     started = time.monotonic()
     LOG.info('repairing volume %s of guest %s', record.volume_id, record.domain_name)
     before = _paths_now(context, record)
@@ -56,6 +56,10 @@ def repair(
         result = function(record)
     except exception.VolumeDriversError as error:
         problem = '; '.join((str(error), *getattr(error, '__notes__', ())))
+    except Exception as error:
+        # A driver's mistake is not to keep the other volumes waiting.
+        LOG.exception('Repair of volume %s failed', record.volume_id)
+        problem = f'{type(error).__name__}: {error}'
     asked = record.volume.paths.asked if record.volume is not None else 0
     return Repaired(
         guest=record.domain_name,
