@@ -20,6 +20,7 @@ be made of each; here it is done.
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+import dataclasses
 import time
 import typing
 
@@ -44,6 +45,9 @@ if typing.TYPE_CHECKING:
     from volumedrivers.host.fair_lock import Held
 
 LOG = logging.getLogger(__name__)
+
+# What may also be done with a volume that is not recorded.
+_CHANGES = (Operation.EXTEND, Operation.QOS)
 
 _Said = typing.TypeVar('_Said')
 
@@ -104,6 +108,11 @@ def finish(context: 'AttachmentContext', record: Record, held: 'Held') -> tuple[
     """
     try:
         return _carry_out(recover_decision.of_unfinished(context, record, held))
+    except exception.RetryLater as error:
+        if record.operation in _CHANGES:
+            # It was interrupted, and not given up by whoever wanted it.
+            context.journal.put(dataclasses.replace(record, problem=str(error)))
+        raise
     finally:
         _forget_what_is_not_ours(context, record)
 
@@ -139,11 +148,8 @@ def _one(context: 'AttachmentContext', found: Record, info_of: InfoOf) -> Iterat
         return
     with held:
         record = context.journal.get(found.key)
-        action = ''
         # What was interrupted, and then what a reboot took away.
-        while (
-            record is not None and recover_decision.needs_it(context, record) and action != FAILED
-        ):
+        while record is not None and recover_decision.needs_it(context, record):
             started = time.monotonic()
             LOG.info('recovering volume %s of guest %s', record.volume_id, record.domain_name)
             action, detail = _done_for(context, record, held, info_of)
@@ -163,6 +169,8 @@ def _done_for(
         return finish(context, record, held)
     except exception.HypervisorUnavailable:
         raise
+    except exception.LockHeld as error:
+        return RUNNING, f'waits for {error.lock}: {error.holder}'
     except Exception as error:
         return FAILED, problem_of(error, record)
 
@@ -185,7 +193,7 @@ def _carry_out(decision: Decision) -> tuple[str, str]:
 
 def _forget_what_is_not_ours(context: 'AttachmentContext', record: Record) -> None:
     """Remove the row of a change to a volume that somebody else attached, once it is settled."""
-    if record.operation not in (Operation.EXTEND, Operation.QOS) or record.was_attached:
+    if record.operation not in _CHANGES or record.was_attached:
         return
     now = context.journal.get(record.key)
     if now is not None and now.is_settled:
