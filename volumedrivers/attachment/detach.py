@@ -109,6 +109,11 @@ class Detach(Work):
         """Whether the host side was made before this host started."""
         return self.record.boot_id != self.context.boot_id
 
+    @property
+    def disk(self) -> 'Disk | None':
+        """The guest's disk of the volume, as it was found; None: it has none."""
+        return self._seen
+
     def find(self, volume: str | None) -> None:
         """Look for the disk, and refuse one that is another volume's.
 
@@ -150,8 +155,13 @@ class Detach(Work):
         self.removed_from_guest = True
 
     def decrypt(self) -> None:
+        opened = self.record.opened
+        if opened is not None and self.before is not None and not self.before.is_settled:
+            # Whoever was interrupted may have deleted the secret, and another
+            # guest that has come and gone since may have left a new one.
+            opened = dataclasses.replace(opened, secret_uuid=None)
         self.context.encryptor.close(
-            self.info, self.record.opened, volume=self.volume, last=not self.others()
+            self.info, opened, volume=self.volume, last=not self.others()
         )
 
     def disconnect(self) -> None:
