@@ -12,12 +12,12 @@
 
 """A host whose processes are killed: storage, guest, zygote, and what is left on it."""
 
-import abc
 import contextlib
 import glob
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
 import subprocess
@@ -27,7 +27,11 @@ import typing
 import libvirt
 
 from tests.functional import crash_zygote
-from tests.functional.volumes import run
+from tests.functional.crash_volumes import KEY_ID
+from tests.functional.crash_volumes import KINDS
+from tests.functional.crash_volumes import PASSPHRASE
+from tests.functional.crash_volumes import Volume
+from tests.functional.crash_volumes import run_root
 from volumedrivers import exception
 from volumedrivers.attachment import manager as manager_module
 from volumedrivers.attachment.record import Record
@@ -38,237 +42,7 @@ from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
 from volumedrivers.testing.gluster import GlusterServer
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
-from volumedrivers.testing.libvirtd import find_program
 from volumedrivers.testing.qemu_io import GuestIO
-from volumedrivers.testing.tgt import IscsiTarget
-
-MIB = 2**20
-SIZE = 8 * MIB
-BLOCK = 65536
-PASSPHRASE = 'a-passphrase-of-the-tests'
-CHAP_PASSWORD = 'a-password-14'
-KEY_ID = 'key-1'
-
-
-class Volume(abc.ABC):
-    """A volume with a pattern in its first block, and how it is seen from the storage.
-
-    :ivar name: of the kind, for the table
-    :ivar secrets: how many libvirt secrets it has while it is attached
-    :ivar mounts: how many mounts
-    """
-
-    name: str
-    secrets = 0
-    mounts = 0
-    can_grow = True
-    encryption: dict[str, object] | None = None
-
-    def __init__(self, host: 'Host', number: int) -> None:
-        self.host = host
-        self.id = f'c1b2d3e4-0000-4aaa-8bbb-{number:012x}'
-        self.size = SIZE
-
-    @property
-    @abc.abstractmethod
-    def info(self) -> dict[str, object]:
-        """What Cinder says."""
-
-    @abc.abstractmethod
-    def image(self) -> str:
-        """Return what qemu-io opens, while no guest has it open."""
-
-    def write(self, pattern: int, block: int) -> None:
-        self._qemu_io(f'write -P {pattern:#x} {block * BLOCK} {BLOCK}')
-
-    def holds(self, pattern: int, block: int) -> bool:
-        said = self._qemu_io(f'read -P {pattern:#x} {block * BLOCK} {BLOCK}')
-        assert f'read {BLOCK}/{BLOCK}' in said, said
-        return 'verification failed' not in said
-
-    def grow(self, size: int) -> None:
-        """Let the storage have more; QEMU does it for files."""
-        self.size = size
-
-    def sessions(self) -> int:
-        """Return how many log-ins the storage sees."""
-        return 0
-
-    def close(self) -> None:  # noqa: B027 - a file on a server has nothing
-        """Take the storage away."""
-
-    def to_dict(self) -> dict[str, object]:
-        # By its UUID also a guest that is gone.
-        return {'info': self.info, 'guest': self.host.guest.uuid, 'encryption': self.encryption}
-
-    def _qemu_io(self, command: str) -> str:
-        # Its code is 1 as well for a pattern that differs.
-        return subprocess.run(
-            [
-                'qemu-io',
-                '--object',
-                f'secret,id=key,data={PASSPHRASE}',
-                '--image-opts',
-                '-c',
-                command,
-                self.image(),
-            ],
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=30,
-        ).stdout
-
-
-class ShareVolume(Volume):
-    """A file on a GlusterFS that is mounted here."""
-
-    name = 'raw'
-    format = 'raw'
-    mounts = 1
-    create: tuple[str, ...] = ()
-
-    def __init__(self, host: 'Host', number: int) -> None:
-        super().__init__(host, number)
-        # Through the servers, or GlusterFS would not know the file.
-        place = host.server.directory / 'cinder'
-        place.mkdir(exist_ok=True)
-        run_root('mount', '-t', 'glusterfs', host.server.export, str(place))
-        try:
-            self._create(place / self.id)
-        finally:
-            run_root('umount', str(place))
-        self.write(0x11, 0)
-
-    def _create(self, path: pathlib.Path) -> None:
-        run('qemu-img', 'create', '-q', '-f', self.format, str(path), str(SIZE))
-
-    @property
-    def info(self) -> dict[str, object]:
-        return {
-            'driver_volume_type': 'glusterfs',
-            'serial': self.id,
-            'data': {
-                'export': self.host.server.export,
-                'name': self.id,
-                'format': self.format,
-                'volume_id': self.id,
-                'encrypted': self.encryption is not None,
-            },
-        }
-
-    def image(self) -> str:
-        return f'driver={self.format},file.filename={self.host.server.brick / self.id}'
-
-
-class Qcow2Volume(ShareVolume):
-    name = format = 'qcow2'
-
-
-class EncryptedVolume(ShareVolume):
-    """LUKS in a raw file, which QEMU decrypts."""
-
-    name = 'luks'
-    secrets = 1
-    encryption: typing.ClassVar[dict[str, object]] = {
-        'provider': 'luks',
-        'encryption_key_id': KEY_ID,
-        'cipher': 'aes-xts-plain64',
-        'key_size': 256,
-        'control_location': 'front-end',
-    }
-
-    def _create(self, path: pathlib.Path) -> None:
-        with path.open('wb') as image:
-            image.truncate(SIZE + 4 * MIB)
-        subprocess.run(
-            [
-                find_program('cryptsetup', 'cryptsetup-bin'),
-                *('luksFormat', '--batch-mode', '--type', 'luks1'),
-                *('--pbkdf-force-iterations', '1000', '--key-file', '-', str(path)),
-            ],
-            input=PASSPHRASE.encode(),
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
-        self.size = path.stat().st_size
-
-    def image(self) -> str:
-        path = self.host.server.brick / self.id
-        return f'driver=luks,key-secret=key,file.filename={path}'
-
-
-class IscsiVolume(Volume):
-    """A LUN that QEMU logs in to, with CHAP."""
-
-    name = 'iscsi'
-    secrets = 1
-
-    def __init__(self, host: 'Host', number: int) -> None:
-        super().__init__(host, number)
-        self.target = IscsiTarget(
-            host.directory / f'target{number}',
-            size=SIZE,
-            iqn=f'iqn.2020-01.org.volumedrivers:target{number}',
-            chap=('user', CHAP_PASSWORD),
-        )
-        self.target.start()
-        self.write(0x11, 0)
-
-    @property
-    def info(self) -> dict[str, object]:
-        return self.target.connection_info(self.id)
-
-    def image(self) -> str:
-        return f'driver=raw,file.filename={self.target.image}'
-
-    def grow(self, size: int) -> None:
-        super().grow(size)
-        self.target.grow(size)
-
-    def sessions(self) -> int:
-        return self.target.sessions()
-
-    def close(self) -> None:
-        self.target.stop()
-
-
-class LocalVolume(Volume):
-    """A block device that stays on this host."""
-
-    name = 'block'
-    can_grow = False
-
-    def __init__(self, host: 'Host', number: int) -> None:
-        super().__init__(host, number)
-        self.path = host.directory / f'local{number}'
-        with self.path.open('wb') as image:
-            image.truncate(SIZE)
-        losetup = find_program('losetup', 'mount')
-        self.device = run(losetup, '--find', '--show', str(self.path)).strip()
-        self.write(0x11, 0)
-
-    @property
-    def info(self) -> dict[str, object]:
-        return {
-            'driver_volume_type': 'local',
-            'serial': self.id,
-            'data': {'device_path': self.device, 'volume_id': self.id},
-        }
-
-    def image(self) -> str:
-        return f'driver=raw,file.driver=host_device,file.filename={self.device}'
-
-    def close(self) -> None:
-        run_root('losetup', '--detach', self.device)
-
-
-KINDS: dict[str, type[Volume]] = {
-    kind.name: kind
-    for kind in (ShareVolume, Qcow2Volume, EncryptedVolume, IscsiVolume, LocalVolume)
-}
 
 
 class Host:
@@ -315,7 +89,8 @@ class Host:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._ask(self.options)
+        self._tell(self.options)
+        self.end()
         self._numbers = 0
         self._volume: Volume | None = None
 
@@ -369,6 +144,17 @@ class Host:
         fail: str | None = None,
     ) -> dict[str, typing.Any]:
         """Let a child carry calls out, and die in the last of them."""
+        self.begin(volume, *calls, kill=kill, fail=fail)
+        return self.end()
+
+    def begin(
+        self,
+        volume: Volume,
+        *calls: crash_zygote.Call,
+        kill: dict[str, object] | None = None,
+        fail: str | None = None,
+    ) -> None:
+        """Let a child begin."""
         order = {
             'uri': self.hypervisor.uri,
             'keys': str(self.keys),
@@ -377,7 +163,18 @@ class Host:
             'kill': kill,
             'fail': fail,
         }
-        return self._ask(order)
+        self._tell(order)
+
+    def is_at_it(self) -> bool:
+        """Ask whether the child that was begun has not ended."""
+        return not select.select([self._zygote.stdout], [], [], 0)[0]
+
+    def end(self) -> dict[str, typing.Any]:
+        """Wait for the child; return how it ended."""
+        assert self._zygote.stdout is not None
+        line = self._zygote.stdout.readline()
+        assert line, 'the zygote has died'
+        return typing.cast(dict[str, typing.Any], json.loads(line))
 
     def perform(self, volume: Volume, *call: object) -> typing.Any:
         """Do it in this process."""
@@ -482,15 +279,7 @@ class Host:
             for secret in self.hypervisor.connection().listAllSecrets():
                 secret.undefine()
 
-    def _ask(self, order: object) -> dict[str, typing.Any]:
+    def _tell(self, order: object) -> None:
         assert self._zygote.stdin is not None
-        assert self._zygote.stdout is not None
         self._zygote.stdin.write(json.dumps(order) + '\n')
         self._zygote.stdin.flush()
-        line = self._zygote.stdout.readline()
-        assert line, 'the zygote has died'
-        return typing.cast(dict[str, typing.Any], json.loads(line))
-
-
-def run_root(program: str, *arguments: str) -> None:
-    subprocess.run([program, *arguments], check=True, capture_output=True, timeout=60)

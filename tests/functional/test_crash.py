@@ -23,13 +23,13 @@ import subprocess
 
 import pytest
 
-from tests.functional import crash_host
 from tests.functional import crash_points
 from tests.functional import crash_table
+from tests.functional import crash_volumes
 from tests.functional import crash_zygote
 from tests.functional.crash_host import Host
-from tests.functional.crash_host import Volume
 from tests.functional.crash_points import Point
+from tests.functional.crash_volumes import Volume
 from volumedrivers import exception
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
@@ -37,17 +37,17 @@ from volumedrivers.testing import server as server_module
 from volumedrivers.testing.gluster import GlusterServer
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 
-KINDS = tuple(crash_host.KINDS)
-GROWING = tuple(name for name, kind in crash_host.KINDS.items() if kind.can_grow)
-MIB = crash_host.MIB
+KINDS = tuple(crash_volumes.KINDS)
+GROWING = tuple(name for name, kind in crash_volumes.KINDS.items() if kind.can_grow)
+MIB = crash_volumes.MIB
 
 
 @pytest.fixture(scope='module')
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     mounts = tmp_path_factory.mktemp('mnt')
     # A place that libvirtd's mount namespace sees.
-    crash_host.run_root('mount', '--bind', str(mounts), str(mounts))
-    crash_host.run_root('mount', '--make-shared', str(mounts))
+    crash_volumes.run_root('mount', '--bind', str(mounts), str(mounts))
+    crash_volumes.run_root('mount', '--make-shared', str(mounts))
     try:
         with (
             GlusterServer(tmp_path_factory.mktemp('gluster')) as server,
@@ -114,7 +114,7 @@ def require_attached(host: Host, volume: Volume, point: Point | str) -> None:
     assert len(seen['users']) == 2 * volume.mounts, (str(point), seen)
     assert len(seen['secrets']) == volume.secrets, (str(point), seen)
     assert seen['sessions'] == (1 if volume.name == 'iscsi' else 0), str(point)
-    host.io.read(alias, 0x11, 0, crash_host.BLOCK)
+    host.io.read(alias, 0x11, 0, crash_volumes.BLOCK)
 
 
 def size_in_guest(host: Host, volume: Volume) -> int:
@@ -149,7 +149,7 @@ def test_attach(host: Host, volume: Volume) -> None:
 def test_detach(host: Host, volume: Volume) -> None:
     for number, point in enumerate(crash_points.points('detach', volume.name), start=1):
         host.perform(volume, 'attach')
-        host.io.write(f'ua-{volume.id}', number, crash_host.BLOCK, crash_host.BLOCK)
+        host.io.write(f'ua-{volume.id}', number, crash_volumes.BLOCK, crash_volumes.BLOCK)
         kill(host, volume, point, 'detach')
         recover(host, volume, point)
         require_nothing(host, point)
@@ -167,13 +167,13 @@ def test_extend(host: Host, growing: Volume) -> None:
     host.perform(volume, 'attach')
     header = volume.size - size_in_guest(host, volume)
     for number, point in enumerate(crash_points.points('extend', volume.name), start=1):
-        host.io.write(alias, number, crash_host.BLOCK, crash_host.BLOCK)
+        host.io.write(alias, number, crash_volumes.BLOCK, crash_volumes.BLOCK)
         volume.grow(volume.size + MIB)
         kill(host, volume, point, 'extend', volume.size)
         recover(host, volume, point)
         require_attached(host, volume, point)
         assert size_in_guest(host, volume) == volume.size - header, str(point)
-        host.io.read(alias, number, crash_host.BLOCK, crash_host.BLOCK)
+        host.io.read(alias, number, crash_volumes.BLOCK, crash_volumes.BLOCK)
         # Again: it has that size.
         host.perform(volume, 'extend', volume.size)
     host.perform(volume, 'detach')
@@ -386,3 +386,17 @@ def test_qemu_hangs(host: Host, operation: str) -> None:
             require_attached(host, volume, point)
             host.perform(volume, 'detach')
         require_nothing(host, point)
+
+
+@pytest.mark.parametrize('kind', ['raw', 'iscsi'])
+def test_recover_beside_running_operations(host: Host, kind: str) -> None:
+    """It takes nothing from whoever is at it."""
+    seen: set[str] = set()
+    with host.volume(kind) as volume:
+        host.begin(volume, *[['attach'], ['detach']] * 5)
+        while host.is_at_it():
+            seen.update(action for action, _ in host.perform(volume, 'recover'))
+        ended = host.end()
+        assert 'error' not in ended, ended
+        require_nothing(host, 'beside')
+    assert seen == {'running'}
