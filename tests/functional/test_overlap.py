@@ -15,6 +15,7 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
@@ -31,8 +32,10 @@ from tests.functional import load_host
 from volumedrivers import exception
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.manager import make_manager
+from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host.deadline import Call
 
@@ -242,6 +245,25 @@ def test_an_attach_that_passes_its_deadline(host: load_host.Host) -> None:
     assert host.manager.recover() == ()
     assert journal.get(key) is None
     assert not host.server.mounted_at()
+
+
+def test_a_secret_that_another_guest_left_meanwhile(host: load_host.Host) -> None:
+    """The process was killed when it had deleted the secret, and had not written that."""
+    manager, info = host.manager, host.info('luks')
+    encryption = VolumeEncryption.parse(load_host.ENCRYPTION)
+    manager.attach(info, 'load1', SCSI, encryption=encryption)
+    (record,) = manager.context.journal.find()
+    host.hypervisor.guest('load1').detach_disk(alias='ua-luks', target=record.target)
+    host.hypervisor.secrets.delete('volume', 'luks')
+    manager.context.journal.put(
+        dataclasses.replace(record, operation=Operation.DETACH, step='decrypt', was_attached=True)
+    )
+    manager.attach(info, 'load2', SCSI, encryption=encryption)
+    manager.detach('load2', 'luks')
+    (outcome,) = manager.recover()
+    assert outcome.action == 'finished', outcome.detail
+    assert host.hypervisor.secrets.find('volume', 'luks') is None
+    assert manager.context.journal.find() == ()
 
 
 def lock_at_once(manager: AttachmentManager, volume: str) -> None:
