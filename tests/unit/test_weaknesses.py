@@ -24,6 +24,7 @@ import pathlib
 import re
 import typing
 
+from oslo_concurrency import lockutils
 import pytest
 
 from tests.unit import fake_hypervisor as fake
@@ -41,6 +42,8 @@ from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import bootstrap
 from volumedrivers.host.fair_lock import FairLocks
+from volumedrivers.host.share import Share
+from volumedrivers.host.shares import ShareMounts
 from volumedrivers.libvirt import block_leftovers
 from volumedrivers.libvirt import target_names
 from volumedrivers.libvirt.disk import IOTune
@@ -341,6 +344,30 @@ def test_w13_locks_are_where_os_brick_has_its_own(tmp_path: pathlib.Path) -> Non
     conf.set_override('lock_path', str(tmp_path / 'shared'), 'os_brick')
     manager = make_manager(conf, typing.cast(typing.Any, fake.FakeHypervisor()))
     assert pathlib.Path(manager.context.locks.directory).parent == tmp_path / 'shared'
+
+
+def test_w13_mounts_are_locked_there_too(tmp_path: pathlib.Path) -> None:
+    conf = fake.make_conf()
+    conf.set_override('state_path', str(tmp_path / 'state'), 'volumedrivers')
+    conf.set_override('mount_timeout', 1, 'volumedrivers')
+    bootstrap.lock_path(conf)  # knows os-brick's options
+    conf.set_override('lock_path', str(tmp_path / 'shared'), 'os_brick')
+    share = Share(
+        source='192.0.2.1:/volumes',
+        mount_point=str(tmp_path / 'mnt'),
+        fstype='nfs',
+        mounted_fstypes=('nfs4',),
+    )
+    name = 'mount-' + share.mount_point.strip('/')
+    (tmp_path / 'shared').mkdir()
+
+    # As another process has it: not by the lock that threads have.
+    with (
+        lockutils.external_lock(name, 'volumedrivers-', str(tmp_path / 'shared')),
+        pytest.raises(exception.DeadlineExceeded, match='somebody else who mounts'),
+    ):
+        ShareMounts(conf).release(share, 'guest')
+    assert ShareMounts(conf).release(share, 'guest') is False
 
 
 @pytest.mark.parametrize('by', ['reconnect', 'recover'])

@@ -23,6 +23,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from volumedrivers import exception
+from volumedrivers.host import bootstrap
 from volumedrivers.host import deadline
 from volumedrivers.host import image_file
 from volumedrivers.host import mount_helpers
@@ -473,9 +474,7 @@ class ShareMounts:
             ) from error
 
     def _locked(self, share: Share) -> contextlib.AbstractContextManager[None]:
-        options = self.conf.volumedrivers
-        directory = options.lock_path or os.path.join(options.state_path, 'lock')
-        return mount_lock.hold(share.mount_point, directory, self.seconds)
+        return mount_lock.hold(share.mount_point, bootstrap.lock_path(self.conf), self.seconds)
 
 
 def _find(share: Share) -> mount_table.Mount | None:
