@@ -24,7 +24,7 @@ from tests.unit import fake_hypervisor as fake
 from volumedrivers import exception
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.plan import Plan
-from volumedrivers.attachment.plan import Planner
+from volumedrivers.attachment.planner import Planner
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.connection_info import ConnectionInfo

@@ -22,6 +22,7 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment.results import Outcome
+from volumedrivers.host.share import Share
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
@@ -49,6 +50,24 @@ def remove(context: 'AttachmentContext') -> Iterator[Outcome]:
         except exception.VolumeDriversError as error:
             action, detail = 'failed', f'nobody counted uses {what} any more: {error}'
         yield _outcome(action, detail, time.monotonic() - started)
+
+
+def look(context: 'AttachmentContext') -> Iterator[tuple[Share, str | None]]:
+    """Return those that would be unmounted, and why that cannot be known; changes nothing."""
+    shares = context.registry.context.shares
+    for share in shares.idle():
+        try:
+            counted = shares.users.users(share.mount_point)
+            if (
+                counted
+                or shares.elsewhere(share, '')
+                or not shares.users.claimed(share.mount_point)
+            ):
+                continue
+        except exception.VolumeDriversError as error:
+            yield share, str(error)
+        else:
+            yield share, None
 
 
 def _outcome(action: str, detail: str, seconds: float) -> Outcome:

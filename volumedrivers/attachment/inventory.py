@@ -62,13 +62,17 @@ class JournalReader:
         *,
         volume_id: str | None = None,
         domain_uuid: str | None = None,
+        identity: str | None = None,
         unfinished: bool | None = None,
     ) -> tuple[Record, ...]:
         """As Journal.find."""
         if not self._is_there():
             return ()
         return self._journal.find(
-            volume_id=volume_id, domain_uuid=domain_uuid, unfinished=unfinished
+            volume_id=volume_id,
+            domain_uuid=domain_uuid,
+            identity=identity,
+            unfinished=unfinished,
         )
 
     def _is_there(self) -> bool:

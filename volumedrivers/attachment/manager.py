@@ -26,6 +26,7 @@ from oslo_config import cfg
 
 from volumedrivers import exception
 from volumedrivers.attachment import audit
+from volumedrivers.attachment import forget
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import inventory
 from volumedrivers.attachment import lookup
@@ -45,7 +46,7 @@ from volumedrivers.attachment.encryption import Encryptor
 from volumedrivers.attachment.journal import Journal
 from volumedrivers.attachment.keys import CastellanKeys
 from volumedrivers.attachment.keys import Keys
-from volumedrivers.attachment.plan import Planner
+from volumedrivers.attachment.planner import Planner
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import AttachedVolume
@@ -92,7 +93,7 @@ class AttachmentManager:
 
     @property
     def plan(self) -> Planner:
-        """What attach, detach and extend would do, without doing it (dry run)."""
+        """What the operations would do, without doing it (dry run)."""
         return Planner(self.context)
 
     def attach(
@@ -320,7 +321,7 @@ class AttachmentManager:
             if record is None:
                 raise exception.NotRecorded(volume=volume, guest=guest)
             if not force:
-                self._require_unused(domain, record)
+                forget.require_unused(self.context, domain, record)
             self.context.journal.remove(record.key)
             return record
 
@@ -385,23 +386,6 @@ class AttachmentManager:
         if record is None:
             raise exception.NotRecorded(volume=volume_id, guest=domain.name)
         return record
-
-    def _require_unused(self, domain: 'Guest', record: Record) -> None:
-        """:raises StillInUse"""
-        reason = None
-        disk = guest_disks.find(domain, record.volume_id)
-        if disk is not None:
-            reason = f'the guest has it as {guest_disks.target_of(disk)}'
-        else:
-            info = ConnectionInfo.parse(record.connection_info)
-            left = self.context.driver(info).remains(info, record.key, volume=record.volume)
-            left += self.context.encryptor.remains(record.volume_id, record.opened)
-            if left:
-                reason = f'this host has {", ".join(map(str, left))}; detach it'
-        if reason is not None:
-            raise exception.StillInUse(
-                volume_id=record.volume_id, guest=record.domain_name, reason=reason
-            )
 
 
 def make_manager(

@@ -65,7 +65,7 @@ def recover(context: 'AttachmentContext', info_of: InfoOf) -> tuple[Outcome, ...
         each(
             context,
             lambda record: _one(context, record, info_of),
-            lambda record, problem: _outcome(record, FAILED, problem, 0.0),
+            lambda record, problem: outcome(record, FAILED, problem, 0.0),
             lambda: idle_mounts.remove(context),
         )
     )
@@ -126,7 +126,8 @@ def problem_of(error: Exception, record: Record) -> str:
     return f'{type(error).__name__}: {error}'
 
 
-def _outcome(record: Record, action: str, detail: str, seconds: float) -> Outcome:
+def outcome(record: Record, action: str, detail: str, seconds: float) -> Outcome:
+    """Return what was made of a row."""
     return Outcome(
         guest=record.domain_name,
         guest_uuid=record.domain_uuid,
@@ -144,7 +145,7 @@ def _one(context: 'AttachmentContext', found: Record, info_of: InfoOf) -> Iterat
     try:
         held = context.lock_volume(found.volume_id, 'recover', found.domain_name, seconds=0)
     except exception.LockHeld as error:
-        yield _outcome(found, RUNNING, error.holder, 0.0)
+        yield outcome(found, RUNNING, error.holder, 0.0)
         return
     with held:
         record = context.journal.get(found.key)
@@ -153,7 +154,7 @@ def _one(context: 'AttachmentContext', found: Record, info_of: InfoOf) -> Iterat
             started = time.monotonic()
             LOG.info('recovering volume %s of guest %s', record.volume_id, record.domain_name)
             action, detail = _done_for(context, record, held, info_of)
-            yield _outcome(record, action, detail, time.monotonic() - started)
+            yield outcome(record, action, detail, time.monotonic() - started)
             was_settled = record.is_settled
             record = context.journal.get(found.key)
             if was_settled or record is None or not record.is_settled:

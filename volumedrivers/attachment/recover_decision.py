@@ -56,8 +56,8 @@ class Decision:
     :ivar detail: why; of a detach, from where the volume is removed
     :ivar work: whose steps do it; a Settle has none, and writes the changes
     :ivar changes: what the row gets
-    :ivar keeps_row: False where the volume was attached by somebody else, so
-        that it is not ours to keep a row of
+    :ivar keeps_row: False where the row goes: of what was detached, and of what
+        was attached by somebody else, which is not ours to keep a row of
     """
 
     action: str
@@ -65,6 +65,14 @@ class Decision:
     work: 'Detach | Extend | SetQos | Reconnect | Settle'
     changes: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
     keeps_row: bool = True
+
+    def row_after(self) -> Record | None:
+        """Return the row as it is when all has been done; None: it is gone."""
+        if not self.keeps_row:
+            return None
+        return dataclasses.replace(
+            self.work.record, operation=None, step='', step_done=False, wanted={}, **self.changes
+        )
 
 
 class Settle(Work):
