@@ -15,7 +15,8 @@
 import dataclasses
 import typing
 
-from tests.functional.crash_zygote import TRANSACTION
+# A hook of its own kind: what is written has not been committed.
+TRANSACTION = 'volumedrivers.attachment.journal_database:Database.transaction'
 
 FINISHED = 'finished'
 UNDONE = 'undone'

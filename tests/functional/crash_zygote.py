@@ -39,6 +39,7 @@ import typing
 
 from oslo_config import cfg
 
+from tests.functional.crash_points import TRANSACTION
 from volumedrivers import exception
 from volumedrivers.attachment import manager as manager_module
 from volumedrivers.attachment.results import DiskRequest
@@ -56,8 +57,6 @@ PRELOADED = (
     'volumedrivers.libvirt.drivers.local',
     'volumedrivers.privsep.mount',
 )
-# A hook of its own kind: what is written has not been committed.
-TRANSACTION = 'volumedrivers.attachment.journal_database:Database.transaction'
 Call = typing.Sequence[typing.Any]
 
 

@@ -26,7 +26,6 @@ import pytest
 from tests.functional import crash_points
 from tests.functional import crash_table
 from tests.functional import crash_volumes
-from tests.functional import crash_zygote
 from tests.functional.crash_host import Host
 from tests.functional.crash_points import Point
 from tests.functional.crash_volumes import Volume
@@ -263,7 +262,7 @@ def test_repair_is_killed(host: Host, kind: str) -> None:
 
 
 def test_forget_is_killed(host: Host) -> None:
-    hook = {'step': '', 'hook': crash_zygote.TRANSACTION, 'moment': 'after'}
+    hook = {'step': '', 'hook': crash_points.TRANSACTION, 'moment': 'after'}
     point = Point('forget', '', 'not committed', dict(hook), crash_points.NOTHING)
     with host.volume('raw') as volume:
         host.perform(volume, 'attach')

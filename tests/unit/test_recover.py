@@ -217,6 +217,49 @@ def test_detach_is_finished_wherever_it_was(room: Room, step: str, has_it: bool)
     assert room.recover() == []
 
 
+def test_disk_that_a_dead_process_has_asked_for_is_not_asked_for_again(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt 9.0 crashes when QEMU lets it go in between."""
+    monkeypatch.setattr('volumedrivers.attachment.detach._FORMER_REQUEST', 20.0)
+    room.interrupted(Operation.DETACH, 'detach', wanted={})
+    looks: list[None] = []
+
+    def is_running() -> bool:
+        looks.append(None)
+        if len(looks) == 3:
+            room.guest.present = []
+        return True
+
+    monkeypatch.setattr(room.guest, 'is_running', is_running)
+    assert room.actions() == ['finished']
+    assert room.calls == ['disconnect']
+    assert len(looks) == 3
+
+
+def test_disk_that_stays_is_asked_for_again(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('volumedrivers.attachment.detach._FORMER_REQUEST', 0.05)
+    room.interrupted(Operation.DETACH, 'detach', wanted={})
+    assert room.actions() == ['finished']
+    assert room.calls == ['detach_disk', 'disconnect']
+
+
+def test_interrupt_when_all_was_done_brings_no_row_back(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = room.journal.remove
+
+    def interrupted(key: str) -> bool:
+        remove(key)
+        raise KeyboardInterrupt
+
+    room.manager.attach(INFO, 'web1')
+    monkeypatch.setattr(room.journal, 'remove', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        room.manager.detach('web1', fake.VOLUME_ID)
+    assert room.record is None
+
+
 def test_forced_detach_is_forced_again(room: Room) -> None:
     room.interrupted(Operation.DETACH, 'disconnect', wanted={'force': True})
     room.recover()
