@@ -169,7 +169,7 @@ def test_dry_run_as_json(host: Host, shell: Shell, arguments: tuple[str, ...]) -
     plan = shell.json(*arguments, '--dry-run')
     assert plan['operation'] == arguments[0]
     assert [step['name'] for step in plan['steps']][-1] == 'record'
-    assert set(host.calls) <= {'set_up', 'current_identity', 'remains', 'close'}
+    assert set(host.calls) <= {'look', 'current_identity', 'remains', 'close'}
     assert shell.run(*arguments, '--dry-run') == 0
     assert f'  recorded         block {fake.PATH}\n' in shell.out
 

@@ -62,8 +62,8 @@ class FakeServices(services.Services):
             self.conf, self.directory, self.driver, self.guest, observer=self.observer
         )
 
-    def set_up(self) -> None:
-        self.fakes.note('set_up')
+    def set_up(self, *, only_look: bool = False) -> None:
+        self.fakes.note('look' if only_look else 'set_up')
 
     def close(self) -> None:
         self.closed = True

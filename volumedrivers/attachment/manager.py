@@ -43,6 +43,7 @@ from volumedrivers.attachment.context import Observer
 from volumedrivers.attachment.detach import Detach
 from volumedrivers.attachment.detach import require_volume
 from volumedrivers.attachment.encryption import Encryptor
+from volumedrivers.attachment.inventory import JournalReader
 from volumedrivers.attachment.journal import Journal
 from volumedrivers.attachment.keys import CastellanKeys
 from volumedrivers.attachment.keys import Keys
@@ -407,8 +408,10 @@ def make_manager(
     """
     options = conf.volumedrivers
     journal = Journal(os.path.join(options.state_path, JOURNAL))
+    # Who uses a share is also asked by a dry run, which makes no journal.
+    reader = typing.cast(typing.Any, JournalReader(journal))
     drivers = make_context(
-        conf, secrets=hypervisor.secrets, elsewhere=Users(journal, hypervisor).of_directory
+        conf, secrets=hypervisor.secrets, elsewhere=Users(reader, hypervisor).of_directory
     )
     context = AttachmentContext(
         options=options,

@@ -13,6 +13,7 @@
 """volumedrivers attach."""
 
 import argparse
+from collections.abc import Mapping
 import logging
 import typing
 
@@ -22,7 +23,6 @@ from volumedrivers.cmd import dry_run
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.plan import Plan
-    from volumedrivers.attachment.results import AttachResult
     from volumedrivers.attachment.volume_encryption import VolumeEncryption
     from volumedrivers.connection_info import ConnectionInfo
 
@@ -66,7 +66,7 @@ class Attach(dry_run.Operation):
         )
         return parser
 
-    def do(self, args: argparse.Namespace) -> 'AttachResult':
+    def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Attach."""
         result = self.program.services.manager.attach(
             self._info,
@@ -85,7 +85,7 @@ class Attach(dry_run.Operation):
             )
             if args.fail_degraded:
                 self.exit_code = exception.Degraded.exit_code
-        return result
+        return result.to_dict()
 
     def plan(self, args: argparse.Namespace) -> 'Plan':
         """Say what attaching would do."""

@@ -189,6 +189,10 @@ class Lister(_Result, lister.Lister):
     def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Do it; return rows with the keys of COLUMNS."""
 
+    def columns(self, args: argparse.Namespace, *, short: bool) -> tuple[str, ...]:
+        """Return the names of the columns."""
+        return self.TEXT_COLUMNS if short else self.COLUMNS
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Take --long besides cliff's options."""
         parser = super().get_parser(prog_name)
@@ -207,7 +211,7 @@ class Lister(_Result, lister.Lister):
             and not parsed_args.long
             and not parsed_args.columns
         )
-        names = self.TEXT_COLUMNS if short else self.COLUMNS
+        names = self.columns(parsed_args, short=short)
         rows = self.program.mask.data(list(self.act(parsed_args)))
         how = parsed_args.formatter
         return names, [tuple(_cell(how, name, row[name]) for name in names) for row in rows]

@@ -13,6 +13,7 @@
 """volumedrivers detach."""
 
 import argparse
+from collections.abc import Mapping
 import logging
 import typing
 
@@ -21,7 +22,6 @@ from volumedrivers.cmd import dry_run
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.plan import Plan
-    from volumedrivers.attachment.results import DetachResult
 
 LOG = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Detach(dry_run.Operation):
         """Read the file."""
         self._info = self.given_connection_info(args.connection_info)
 
-    def do(self, args: argparse.Namespace) -> 'DetachResult':
+    def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Detach."""
         result = self.program.services.manager.detach(
             args.guest,
@@ -86,7 +86,7 @@ class Detach(dry_run.Operation):
                 result.volume_id,
                 ', '.join(result.leftovers),
             )
-        return result
+        return result.to_dict()
 
     def plan(self, args: argparse.Namespace) -> 'Plan':
         """Say what detaching would do."""

@@ -27,11 +27,30 @@ if typing.TYPE_CHECKING:
     from volumedrivers.attachment.results import Result
 
 _FACTS = (
-    ('locked_by', 'has to wait for '),
+    ('problem', 'would fail       '),
+    ('locked_by', 'has to wait for  '),
     ('before', 'first            '),
     ('used_by', 'also used by     '),
     ('recorded', 'recorded         '),
     ('on_host', 'on this host     '),
+)
+#: the columns of several plans
+PLAN = (
+    'operation',
+    'guest',
+    'guest_uuid',
+    'volume_id',
+    'driver_volume_type',
+    'target',
+    'lock',
+    'locked_by',
+    'before',
+    'recorded',
+    'on_host',
+    'used_by',
+    'steps',
+    'xml',
+    'problem',
 )
 
 
@@ -41,11 +60,7 @@ class Operation(base.ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Take --dry-run."""
         parser = super().get_parser(prog_name)
-        parser.add_argument(
-            '--dry-run',
-            action='store_true',
-            help='print the steps, and what each would do; change nothing',
-        )
+        _add_dry_run(parser)
         return parser
 
     @abc.abstractmethod
@@ -53,8 +68,8 @@ class Operation(base.ShowOne):
         """Read the files that were given, before anything is set up."""
 
     @abc.abstractmethod
-    def do(self, args: argparse.Namespace) -> 'Result':
-        """Do it."""
+    def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+        """Do it; return JSON-able data, keys in the order of printing."""
 
     @abc.abstractmethod
     def plan(self, args: argparse.Namespace) -> 'Plan':
@@ -63,10 +78,11 @@ class Operation(base.ShowOne):
     def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Do it, or say what would be done."""
         self.read(args)
-        self.program.services.set_up()
-        result = self.plan(args) if args.dry_run else self.do(args)
-        self._data = self.program.mask.data(result.to_dict())
-        return self._data  # type: ignore[no-any-return]
+        self.program.services.set_up(only_look=args.dry_run)
+        if not args.dry_run:
+            return self.do(args)
+        self._plan = self.program.mask.data(self.plan(args).to_dict())
+        return typing.cast(Mapping[str, typing.Any], self._plan)
 
     def produce_output(
         self,
@@ -75,17 +91,90 @@ class Operation(base.ShowOne):
         data: Sequence[typing.Any],
     ) -> int:
         """Print a plan in lines, or what a format says."""
-        if not parsed_args.dry_run or parsed_args.formatter != 'text' or parsed_args.columns:
+        if not _as_lines(parsed_args):
             return int(super().produce_output(parsed_args, column_names, data))
-        self.app.stdout.writelines(
-            f'{line}\n' for line in _lines(self._data, text.terminal_width(self.app.stdout))
-        )
+        width = text.terminal_width(self.app.stdout)
+        self.app.stdout.writelines(f'{line}\n' for line in plan_lines(self._plan, width))
         return 0
 
 
-def _lines(plan: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
+class Operations(base.Lister):
+    """A command on several things that can say what it would do with each."""
+
+    #: of a dry run
+    PLAN_COLUMNS: typing.ClassVar[tuple[str, ...]]
+    PLAN_TEXT_COLUMNS: typing.ClassVar[tuple[str, ...]]
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Take --dry-run."""
+        parser = super().get_parser(prog_name)
+        _add_dry_run(parser)
+        return parser
+
+    @abc.abstractmethod
+    def read(self, args: argparse.Namespace) -> None:
+        """Read the files that were given, before anything is set up."""
+
+    @abc.abstractmethod
+    def do(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
+        """Do it; return rows with the keys of COLUMNS."""
+
+    @abc.abstractmethod
+    def plan(self, args: argparse.Namespace) -> 'Iterable[Result]':
+        """Say what ``do`` would do; return what has the fields of PLAN_COLUMNS."""
+
+    @abc.abstractmethod
+    def settle(self, rows: Sequence[Mapping[str, typing.Any]]) -> None:
+        """Set the exit code by what was done, or would be."""
+
+    @abc.abstractmethod
+    def lines(self, row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
+        """Return what is printed of a row of a dry run."""
+
+    def columns(self, args: argparse.Namespace, *, short: bool) -> tuple[str, ...]:
+        """Return the names of the columns."""
+        if not args.dry_run:
+            return super().columns(args, short=short)
+        return self.PLAN_TEXT_COLUMNS if short else self.PLAN_COLUMNS
+
+    def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
+        """Do it, or say what would be done."""
+        self.read(args)
+        self.program.services.set_up(only_look=args.dry_run)
+        rows: list[Mapping[str, typing.Any]]
+        if args.dry_run:
+            rows = [planned.to_dict() for planned in self.plan(args)]
+            self._plans = self.program.mask.data(rows)
+        else:
+            rows = list(self.do(args))
+        self.settle(rows)
+        return rows
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[typing.Any]],
+    ) -> int:
+        """Print plans in lines, or what a format says."""
+        rows = list(data)
+        if not rows or not _as_lines(parsed_args) or parsed_args.long:
+            return int(super().produce_output(parsed_args, column_names, rows))
+        width = text.terminal_width(self.app.stdout)
+        for number, row in enumerate(self._plans):
+            if number:
+                self.app.stdout.write('\n')
+            self.app.stdout.writelines(f'{line}\n' for line in self.lines(row, width))
+        return 0
+
+
+def plan_lines(plan: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
+    """Return what is printed of a plan.
+
+    :param width: of the terminal; None: lines are not broken
+    """
     disk = f' as {plan["target"]}' if plan['target'] else ''
-    yield from _wrapped(
+    yield from wrapped(
         '',
         f'Nothing is done; {plan["operation"]} of volume {plan["volume_id"]} '
         f'({plan["driver_volume_type"]}) and guest {plan["guest"]}{disk} would be:',
@@ -94,22 +183,40 @@ def _lines(plan: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
     for name, head in _FACTS:
         value = plan[name]
         for line in [value] if isinstance(value, str) else value or ():
-            yield from _wrapped(f'  {head}', line, width)
-    yield from _wrapped('  locked throughout ', plan['lock'], width)
-    for number, step in enumerate(plan['steps'], 1):
-        locks = f'; locks {", ".join(step["locks"])}' if step['locks'] else ''
-        yield ''
-        yield from _wrapped(
-            f'{number}. ', f'{step["name"]}  (at most {step["seconds"]:g} s{locks})', width
-        )
-        for action in step['actions']:
-            yield from _wrapped('   - ', action, width)
+            yield from wrapped(f'  {head}', line, width)
+    yield from wrapped('  locked throughout ', plan['lock'], width)
+    yield from step_lines(plan['steps'], width)
     if plan['xml']:
         yield ''
         yield from plan['xml'].rstrip().splitlines()
 
 
-def _wrapped(head: str, words: str, width: int | None) -> Iterable[str]:
+def step_lines(steps: Iterable[Mapping[str, typing.Any]], width: int | None) -> Iterable[str]:
+    """Return what is printed of steps, with an empty line before each."""
+    for number, step in enumerate(steps, 1):
+        locks = f'; locks {", ".join(step["locks"])}' if step['locks'] else ''
+        yield ''
+        yield from wrapped(
+            f'{number}. ', f'{step["name"]}  (at most {step["seconds"]:g} s{locks})', width
+        )
+        for action in step['actions']:
+            yield from wrapped('   - ', action, width)
+
+
+def wrapped(head: str, words: str, width: int | None) -> Iterable[str]:
+    """Return lines that begin under one another, right of the head."""
     first, *others = text.wrap(words, width, indent=len(head))
     yield f'{head}{first}'
     yield from (f'{" " * len(head)}{line}' for line in others)
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='print the steps, and what each would do; change nothing',
+    )
+
+
+def _as_lines(args: argparse.Namespace) -> bool:
+    return args.dry_run and args.formatter == 'text' and not args.columns

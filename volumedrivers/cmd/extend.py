@@ -13,6 +13,7 @@
 """volumedrivers extend."""
 
 import argparse
+from collections.abc import Mapping
 import typing
 
 from volumedrivers.cmd import base
@@ -20,7 +21,6 @@ from volumedrivers.cmd import dry_run
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.plan import Plan
-    from volumedrivers.attachment.results import ExtendResult
 
 
 class Extend(dry_run.Operation):
@@ -46,12 +46,13 @@ class Extend(dry_run.Operation):
         """Read the file."""
         self._info = self.given_connection_info(args.connection_info)
 
-    def do(self, args: argparse.Namespace) -> 'ExtendResult':
+    def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Extend."""
         with base.wanted_disk():
-            return self.program.services.manager.extend(
+            result = self.program.services.manager.extend(
                 args.guest, args.volume, args.size, connection_info=self._info
             )
+        return result.to_dict()
 
     def plan(self, args: argparse.Namespace) -> 'Plan':
         """Say what extending would do."""

@@ -15,16 +15,19 @@
 import argparse
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import typing
 
 from volumedrivers import exception
 from volumedrivers.cmd import base
+from volumedrivers.cmd import dry_run
 
 if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.plan import Plan
     from volumedrivers.connection_info import ConnectionInfo
 
 
-class Reconnect(base.ShowOne):
+class Reconnect(dry_run.Operation):
     """Bring a guest's volume to this host again, after a reboot."""
 
     EPILOG = (
@@ -40,18 +43,27 @@ class Reconnect(base.ShowOne):
         base.add_connection_info(parser, why=base.TO_CONNECT)
         return parser
 
-    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+    def read(self, args: argparse.Namespace) -> None:
+        """Read the file."""
+        self._info = self.given_connection_info(args.connection_info)
+
+    def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Reconnect."""
-        info = self.given_connection_info(args.connection_info)
-        services = self.program.services
-        services.set_up()
         with base.wanted_disk():
-            return services.manager.reconnect(
-                args.guest, args.volume, connection_info=info
-            ).to_dict()
+            result = self.program.services.manager.reconnect(
+                args.guest, args.volume, connection_info=self._info
+            )
+        return result.to_dict()
+
+    def plan(self, args: argparse.Namespace) -> 'Plan':
+        """Say what reconnecting would do."""
+        with base.wanted_disk():
+            return self.program.services.manager.plan.reconnect(
+                args.guest, args.volume, connection_info=self._info
+            )
 
 
-class Repair(base.Lister):
+class Repair(dry_run.Operations):
     """Add the missing paths of attached volumes that are back."""
 
     COLUMNS = (
@@ -76,6 +88,8 @@ class Repair(base.Lister):
         'paths_asked',
         'problem',
     )
+    PLAN_COLUMNS = dry_run.PLAN
+    PLAN_TEXT_COLUMNS = ('guest', 'target', 'volume_id', 'recorded', 'locked_by', 'problem')
     NOTHING = 'No volume has fewer paths than were asked for.'
     EPILOG = (
         'Without VOLUME: every attached volume with fewer paths than were asked for. Exits '
@@ -93,35 +107,52 @@ class Repair(base.Lister):
         base.add_connection_infos(parser)
         return parser
 
-    def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
-        """Repair."""
-        infos = self.connection_infos(args.connection_info)
-        services = self.program.services
-        services.set_up()
-        if args.volume is None:
-            found = services.manager.repair_all(args.guest, connection_infos=infos)
-            rows = [result.to_dict() for result in found]
-        else:
-            rows = [self._one(args, infos)]
-        if any(row['degraded'] for row in rows):
-            self.exit_code = exception.Degraded.exit_code
-        if any(row['problem'] for row in rows):
-            self.exit_code = exception.OperationFailed.exit_code
-        return rows
-
-    def _one(
-        self, args: argparse.Namespace, infos: 'Mapping[str, ConnectionInfo]'
-    ) -> dict[str, typing.Any]:
-        """Repair the volume that was named; what goes wrong is raised."""
-        if len(infos) > 1:
+    def read(self, args: argparse.Namespace) -> None:
+        """Read the files."""
+        self._infos = self.connection_infos(args.connection_info)
+        if args.volume is not None and len(self._infos) > 1:
             raise exception.InvalidOption(
                 option='--connection-info',
                 found='given more than once',
                 expected='that of VOLUME only',
             )
+
+    def do(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
+        """Repair."""
+        if args.volume is not None:
+            return [self._one(args)]
+        found = self.program.services.manager.repair_all(args.guest, connection_infos=self._infos)
+        return [result.to_dict() for result in found]
+
+    def plan(self, args: argparse.Namespace) -> 'Iterable[Plan]':
+        """Say what repairing would do."""
+        planner = self.program.services.manager.plan
+        if args.volume is None:
+            return planner.repair_all(args.guest, connection_infos=self._infos)
+        with base.wanted_disk():
+            return [planner.repair(args.guest, args.volume, connection_info=self._info)]
+
+    def settle(self, rows: Sequence[Mapping[str, typing.Any]]) -> None:
+        """Let what is still missing count, and what failed more."""
+        if any(row.get('degraded') for row in rows):
+            self.exit_code = exception.Degraded.exit_code
+        if any(row['problem'] for row in rows):
+            self.exit_code = exception.OperationFailed.exit_code
+
+    def lines(self, row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
+        """Return the lines of a plan."""
+        return dry_run.plan_lines(row, width)
+
+    @property
+    def _info(self) -> 'ConnectionInfo | None':
+        """That of VOLUME."""
+        return next(iter(self._infos.values()), None)
+
+    def _one(self, args: argparse.Namespace) -> dict[str, typing.Any]:
+        """Repair the volume that was named; what goes wrong is raised."""
         with base.wanted_disk():
             result = self.program.services.manager.repair(
-                args.guest, args.volume, connection_info=next(iter(infos.values()), None)
+                args.guest, args.volume, connection_info=self._info
             )
         row = {name: getattr(result, name, None) for name in self.COLUMNS}
         return row | {'seconds': round(sum(result.seconds.values()), 3)}

@@ -20,15 +20,17 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.cmd import base
+from volumedrivers.cmd import dry_run
 
 if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.plan import Plan
     from volumedrivers.connection_info import ConnectionInfo
     from volumedrivers.libvirt.disk import IOTune
 
 _GROUP_NAME = re.compile(r'[A-Za-z0-9_.-]{1,255}')
 
 
-class Qos(base.ShowOne):
+class Qos(dry_run.Operation):
     """Limit what a guest may read and write on a volume, live."""
 
     EPILOG = (
@@ -58,8 +60,8 @@ class Qos(base.ShowOne):
         base.add_connection_info(parser, why=base.WHEN_UNRECORDED)
         return parser
 
-    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
-        """Limit."""
+    def read(self, args: argparse.Namespace) -> None:
+        """Read the limits, and the file."""
         ways = (bool(args.limits), args.unlimited, args.from_connection_info is not None)
         if sum(ways) != 1:
             raise exception.InvalidOption(
@@ -72,13 +74,22 @@ class Qos(base.ShowOne):
             limits = self._of_cinder(info)
         else:
             limits = _parse(args.limits)
-        services = self.program.services
-        services.set_up()
+        self._info, self._limits = info, limits
+
+    def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+        """Limit."""
         with base.wanted_disk():
-            result = services.manager.set_qos(
-                args.guest, args.volume, limits, connection_info=info
+            result = self.program.services.manager.set_qos(
+                args.guest, args.volume, self._limits, connection_info=self._info
             )
         return result.to_dict()
+
+    def plan(self, args: argparse.Namespace) -> 'Plan':
+        """Say what limiting would do."""
+        with base.wanted_disk():
+            return self.program.services.manager.plan.set_qos(
+                args.guest, args.volume, self._limits, connection_info=self._info
+            )
 
     def _of_cinder(self, info: 'ConnectionInfo') -> 'IOTune':
         from volumedrivers.libvirt import disk_of_volume  # noqa: PLC0415

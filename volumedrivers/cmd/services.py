@@ -112,12 +112,15 @@ class Services:
 
         return make_manager(self.conf, self.hypervisor, observer=self.observer)
 
-    def set_up(self) -> None:
-        """Prepare this process for os-brick and privilege, once."""
+    def set_up(self, *, only_look: bool = False) -> None:
+        """Prepare this process for os-brick and privilege, once.
+
+        :param only_look: nothing will be changed, and nothing is made for it
+        """
         if not self._is_set_up:
             from volumedrivers.host import bootstrap  # noqa: PLC0415
 
-            bootstrap.setup(self.conf)
+            bootstrap.setup(self.conf, make_lock_path=not only_look)
             self._is_set_up = True
 
     def close(self) -> None:

@@ -21,11 +21,24 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.cmd import base
+from volumedrivers.cmd import dry_run
 from volumedrivers.cmd import errors
 from volumedrivers.cmd import text
 
 _SEVERITY_WIDTH = 9
 _UNSETTLED = ('failed', 'running')
+# How a dry run calls what would be done.
+_WOULD = {
+    'finished': 'would be finished',
+    'undone': 'would be undone',
+    'reconnected': 'would be reconnected',
+    'running': 'would be left alone',
+    'failed': 'would fail',
+}
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.plan import Plan
+    from volumedrivers.attachment.plan import PlannedOutcome
 
 
 class Audit(base.Lister):
@@ -57,7 +70,7 @@ class Audit(base.Lister):
     def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Return a row for each finding."""
         services = self.program.services
-        services.set_up()
+        services.set_up(only_look=True)
         rows = [finding.to_dict() for finding in services.manager.audit()]
         if any(row['severity'] == 'problem' for row in rows):
             self.exit_code = errors.DISAGREEMENT
@@ -84,7 +97,7 @@ class Audit(base.Lister):
         return 0
 
 
-class Recover(base.Lister):
+class Recover(dry_run.Operations):
     """Finish or undo what was interrupted."""
 
     COLUMNS = (
@@ -98,6 +111,18 @@ class Recover(base.Lister):
         'guest_uuid',
     )
     TEXT_COLUMNS = ('guest', 'volume_id', 'operation', 'action', 'detail')
+    PLAN_COLUMNS = (
+        'guest',
+        'volume_id',
+        'operation',
+        'step',
+        'action',
+        'detail',
+        'seconds',
+        'steps',
+        'guest_uuid',
+    )
+    PLAN_TEXT_COLUMNS = TEXT_COLUMNS
     NOTHING = 'Nothing was interrupted.'
     EPILOG = (
         'Safe beside running operations, which are left alone, and safe to run again. After '
@@ -112,22 +137,41 @@ class Recover(base.Lister):
         base.add_connection_infos(parser)
         return parser
 
-    def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
+    def read(self, args: argparse.Namespace) -> None:
+        """Read the files."""
+        self._infos = self.connection_infos(args.connection_info)
+
+    def do(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Return a row for each attachment that was looked after."""
-        infos = self.connection_infos(args.connection_info)
-        services = self.program.services
-        services.set_up()
-        rows = [outcome.to_dict() for outcome in services.manager.recover(infos)]
+        found = self.program.services.manager.recover(self._infos)
+        return [outcome.to_dict() for outcome in found]
+
+    def plan(self, args: argparse.Namespace) -> 'Iterable[PlannedOutcome]':
+        """Say what recovering would do."""
+        return self.program.services.manager.plan.recover(self._infos)
+
+    def settle(self, rows: Sequence[Mapping[str, typing.Any]]) -> None:
+        """Let what has to be done again count."""
         # One that was interrupted before a reboot has two; the last counts.
         last = {
             (row['guest_uuid'], row['volume_id'] or row['detail']): row['action'] for row in rows
         }
         if any(action in _UNSETTLED for action in last.values()):
             self.exit_code = exception.RetryLater.exit_code
-        return rows
+
+    def lines(self, row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
+        """Return the lines of what would be done with one attachment, or one mount."""
+        what = 'share'
+        if row['volume_id']:
+            what = f'volume {row["volume_id"]} and guest {row["guest"]}'
+            if row['operation']:
+                what = f'{row["operation"]} of {what}, stopped in step {row["step"] or "none"}'
+        yield from dry_run.wrapped('', f'Nothing is done; {what} {_WOULD[row["action"]]}:', width)
+        yield from dry_run.wrapped('  ', row['detail'], width)
+        yield from dry_run.step_lines(row['steps'], width)
 
 
-class Forget(base.ShowOne):
+class Forget(dry_run.Operation):
     """Take an attachment out of the journal; touch nothing else."""
 
     EPILOG = (
@@ -145,11 +189,16 @@ class Forget(base.ShowOne):
         )
         return parser
 
-    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+    def read(self, args: argparse.Namespace) -> None:
+        """Read nothing."""
+
+    def plan(self, args: argparse.Namespace) -> 'Plan':
+        """Say what forgetting would do."""
+        return self.program.services.manager.plan.forget(args.guest, args.volume, force=args.force)
+
+    def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Return what was forgotten."""
-        services = self.program.services
-        services.set_up()
-        record = services.manager.forget(args.guest, args.volume, force=args.force)
+        record = self.program.services.manager.forget(args.guest, args.volume, force=args.force)
         volume = record.volume
         identity = None if volume is None else volume.identity
         return {

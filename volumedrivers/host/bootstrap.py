@@ -37,11 +37,11 @@ _lock = threading.RLock()
 _current: tuple[object, ...] | None = None
 
 
-def setup(conf: cfg.ConfigOpts) -> None:
+def setup(conf: cfg.ConfigOpts, *, make_lock_path: bool = True) -> None:
     """Prepare this process; call it once, after the options are parsed.
 
     Registers the options of this package, sets os-brick's lock path (and
-    creates the directory), oslo.service's threading back end, and all three
+    makes the directory), oslo.service's threading back end, and all three
     privsep contexts with their loggers.  As root no sudo and no helper
     process is used.
 
@@ -56,6 +56,8 @@ def setup(conf: cfg.ConfigOpts) -> None:
     else ``[volumedrivers]lock_path``.  A ``helper_command`` that is configured
     for a context is left as it is.
 
+    :param make_lock_path: False for what only looks, such as a dry run: the
+        directory is not made, and need not be usable
     :raises InvalidOption: the lock path is no directory to write into
     :raises ToolMissing: a library is not complete
     """
@@ -68,7 +70,8 @@ def setup(conf: cfg.ConfigOpts) -> None:
 
         process_settings.forget()
         lock_path = process_settings.lock_path(conf)
-        process_settings.make_lock_path(lock_path)
+        if make_lock_path:
+            process_settings.make_lock_path(lock_path)
         command = helper_command(conf)
         as_root = os.geteuid() == 0
         process_settings.carry_over(conf)
