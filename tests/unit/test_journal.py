@@ -102,7 +102,6 @@ class TestRows:
             {
                 'operation': Operation.ATTACH,
                 'step': 'connect',
-                'step_done': True,
                 'was_attached': True,
                 'problem': 'it was killed',
                 'wanted': {'size': 2**40, 'limits': {'total_iops_sec': 5}},

@@ -361,7 +361,6 @@ class Attach(Work):
             return dataclasses.replace(
                 self.record,
                 step='attach',
-                step_done=False,
                 target=target,
                 disk={**self.record.disk, 'unit': unit},
                 source=guest_disks.source_of(disk),

@@ -57,7 +57,6 @@ _PLAIN = (
     'source',
     'operation',
     'step',
-    'step_done',
     'was_attached',
     'problem',
     'process',
@@ -244,7 +243,6 @@ def _row(record: Record) -> dict[str, object]:
         'source': secret_names.mask_urls(record.source),
         'operation': None if record.operation is None else str(record.operation),
         'step': record.step,
-        'step_done': record.step_done,
         'was_attached': record.was_attached,
         'problem': secret_names.mask_urls(record.problem),
         'process': record.process,
@@ -266,7 +264,6 @@ def _from_row(row: _Row) -> Record:
             values[name] = json.loads(values[name])
     del values['identity']
     values['driver_volume_type'] = values.pop('protocol')
-    values['step_done'] = bool(values['step_done'])
     values['was_attached'] = bool(values['was_attached'])
     if values['volume'] is not None:
         values['volume'] = ConnectedVolume.from_dict(values['volume'])

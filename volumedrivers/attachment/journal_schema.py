@@ -41,7 +41,6 @@ CREATE TABLE attachments (
     source TEXT NOT NULL,               -- what libvirt was given
     operation TEXT,                     -- attach, detach ...; NULL: attached, and at rest
     step TEXT NOT NULL,                 -- the last one that was begun
-    step_done INTEGER NOT NULL,         -- 1: that step was done
     was_attached INTEGER NOT NULL,      -- 1: the guest had it before the operation
     problem TEXT NOT NULL,              -- why the operation stopped; '': nothing known
     process INTEGER NOT NULL,           -- id of the process that wrote last

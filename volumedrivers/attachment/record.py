@@ -56,8 +56,9 @@ class Opened:
 class Record:
     """A row of the journal.
 
-    While ``operation`` is set the row is unfinished: ``step`` was begun, and
-    is done when ``step_done``.  Without one the volume is attached.
+    While ``operation`` is set the row is unfinished: ``step`` was begun, and what
+    the steps before it found out is in the row.  Without one the volume is
+    attached.
 
     :ivar key: ``<domain uuid>/<volume id>``; names this use to the drivers
     :ivar boot_id: the kernel's, of the boot in which the host side was made
@@ -91,7 +92,6 @@ class Record:
     opened: Opened | None = None
     operation: Operation | None = None
     step: str = ''
-    step_done: bool = False
     was_attached: bool = False
     wanted: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
     problem: str = ''

@@ -71,7 +71,7 @@ class Decision:
         if not self.keeps_row:
             return None
         return dataclasses.replace(
-            self.work.record, operation=None, step='', step_done=False, wanted={}, **self.changes
+            self.work.record, operation=None, step='', wanted={}, **self.changes
         )
 
 

@@ -86,7 +86,7 @@ def run(work: 'Work', steps: Sequence[Step]) -> dict[str, float]:
         started = time.monotonic()
         try:
             if step.intends and not step.records:
-                work.note(step=step.name, step_done=False)
+                work.note(step=step.name)
             _do(work, step.name, step, step.do)
         except _LeftBehind as late:
             error = typing.cast(BaseException, late.__cause__)
@@ -156,7 +156,7 @@ def _undo(work: 'Work', steps: Sequence[Step], error: BaseException) -> bool:
 def _undo_one(work: 'Work', step: Step, undo: Callable[[], None], error: BaseException) -> bool:
     name = f'undo {step.name}'
     try:
-        work.note(step=name, step_done=False)
+        work.note(step=name)
     except Exception as failure:
         # The row tells of more than there is: that is what recover expects.
         error.add_note(f'the journal could not be written before {name!r}: {failure}')

@@ -91,7 +91,7 @@ class Work:
 
     def settle(self, **changes: typing.Any) -> None:
         """Write the row of an attached volume with which nothing is being done."""
-        self.note(operation=None, step='', step_done=False, wanted={}, **changes)
+        self.note(operation=None, step='', wanted={}, **changes)
 
     def stopped(self, error: BaseException) -> None:
         """Write down why the operation did not go on."""
@@ -189,7 +189,6 @@ class Work:
         fresh = {
             'operation': self.operation,
             'step': '',
-            'step_done': False,
             'problem': '',
             'began': time.time(),
         }
