@@ -84,7 +84,7 @@ def test_writers_are_killed_while_they_commit(tmp_path: pathlib.Path, seed: int)
     path = tmp_path / 'journal'
     survivor = Journal(str(path))
     survivor.put(journal_worker.record('survivor', 0, settled=True))
-    for turn in range(8):
+    for turn in range(4):
         # Rows of some pages, so that a commit takes its time and the log is
         # written back into the file in between.
         size = choice.choice((10, 1000, 5000))
