@@ -108,8 +108,11 @@ class Work:
             error.add_note(f'and the journal could not be brought up to date: {failure}')
 
     def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
-        """Write the row after a step failed; ``undone`` if the earlier ones are undone."""
-        raise NotImplementedError
+        """Write the row after a step failed; by default recover has to see to it.
+
+        :param undone: whether the steps before it are undone
+        """
+        self.note(problem=problem)
 
     def found_identity(self) -> 'Identity | None':
         """Compare what is under the volume's path now with what was recorded.
