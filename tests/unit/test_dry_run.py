@@ -31,6 +31,17 @@ from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import Remainder
 
+OPERATIONS = (
+    'attach',
+    'detach',
+    'extend',
+    'set_qos',
+    'reconnect',
+    'repair',
+    'repair_all',
+    'forget',
+    'recover',
+)
 LOOKS = {'current_identity', 'remains', 'get_disk'}
 INFO = ConnectionInfo.parse(fake.connection_info())
 
@@ -52,6 +63,12 @@ class Room:
         self.manager.attach(INFO, 'web1')
         del self.fakes.calls[:]
 
+    def change(self, **changes: typing.Any) -> None:
+        """Change the only row of the journal."""
+        journal = self.manager.context.journal
+        (record,) = journal.find()
+        journal.put(dataclasses.replace(record, **changes))
+
     def files(self) -> dict[str, tuple[int, bytes]]:
         """Everything below the directory: when it was changed, and what is in it."""
         found = {}
@@ -72,16 +89,18 @@ def room(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Room:
     def watched(plan: typing.Any) -> typing.Any:
         def call(*arguments: typing.Any, **options: typing.Any) -> typing.Any:
             files, disks, calls = made.files(), list(made.guest.present), len(made.fakes.calls)
+            limits = made.guest.limits
             try:
                 return plan(*arguments, **options)
             finally:
                 assert made.files() == files
                 assert made.guest.present == disks
+                assert made.guest.limits == limits
                 assert set(made.fakes.calls[calls:]) <= LOOKS
 
         return call
 
-    for name in ('attach', 'detach', 'extend'):
+    for name in OPERATIONS:
         monkeypatch.setattr(Planner, name, watched(getattr(Planner, name)))
     return made
 
@@ -209,6 +228,21 @@ def test_detach_of_what_changed_under_its_name(room: Room) -> None:
         room.manager.plan.detach('web1', 'vda')
 
 
+def test_detach_of_what_is_not_recorded(room: Room) -> None:
+    room.guest.present.append(fake.make_disk(fake.VOLUME_ID, 'vdb'))
+    plan = room.manager.plan.detach('web1', 'vdb', connection_info=INFO)
+    assert actions(plan, 'detach')[0].startswith('take vdb out of guest web1')
+    assert plan.recorded == ()
+
+
+def test_detach_of_a_device_that_is_recorded_as_another_volume(room: Room) -> None:
+    other = ConnectionInfo.parse(fake.connection_info(fake.OTHER_ID))
+    room.manager.attach(other, 'web2')
+    room.guest.present.append(fake.make_disk(fake.VOLUME_ID, 'vdb'))
+    with pytest.raises(exception.IdentityMismatch, match=fake.OTHER_ID):
+        room.manager.plan.detach('web1', 'vdb', connection_info=INFO)
+
+
 def test_detach_of_nothing(room: Room) -> None:
     with pytest.raises(exception.NotRecorded):
         room.manager.plan.detach('web1', 'vda')
@@ -227,6 +261,10 @@ def test_what_was_interrupted_is_said(room: Room) -> None:
     plan = room.manager.plan.attach(INFO, 'web1')
     assert plan.before is not None
     assert plan.before.startswith('attach began and stopped in step')
+    assert plan.before.endswith('; first it is undone: removed from the host')
+    removal = room.manager.plan.detach('web1', fake.VOLUME_ID)
+    assert removal.before is not None
+    assert removal.before.endswith('; what is left of it is removed now')
 
 
 def test_extend(room: Room) -> None:

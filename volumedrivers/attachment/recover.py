@@ -122,7 +122,7 @@ def problem_of(error: Exception, record: Record) -> str:
     if isinstance(error, exception.VolumeDriversError):
         return '; '.join([str(error), *getattr(error, '__notes__', ())])
     # A driver's mistake is not to keep the other volumes waiting.
-    LOG.error('Recovery of volume %s failed', record.volume_id, exc_info=error)
+    LOG.error('Looking after volume %s failed', record.volume_id, exc_info=error)
     return f'{type(error).__name__}: {error}'
 
 
