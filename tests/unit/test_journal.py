@@ -291,7 +291,7 @@ class TestFile:
         assert modes(tmp_path / 'state') == dict.fromkeys(
             ['journal.sqlite', 'journal.sqlite-wal', 'journal.sqlite-shm'], 0o600
         )
-        assert stat.S_IMODE((tmp_path / 'state').stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / 'state').stat().st_mode) == 0o755 & ~umask
 
     def test_a_directory_that_is_there_keeps_its_mode(self, journal, tmp_path):
         (tmp_path / 'state').mkdir(mode=0o755)

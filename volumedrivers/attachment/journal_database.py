@@ -235,7 +235,8 @@ class Database:
         if os.path.lexists(self.path):
             return
         directory = os.path.dirname(self.path) or '.'
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        # QEMU, which is another user, has to get to the shares below it.
+        os.makedirs(directory, mode=0o755, exist_ok=True)
         # Made and closed under another name: closing a file drops the locks
         # that other threads of this process have on it.
         descriptor, name = tempfile.mkstemp(prefix='.journal-', dir=directory)
