@@ -81,6 +81,22 @@ bootstrap.require_setup()
     assert os.path.isdir(lock)
 
 
+def test_what_only_looks_makes_no_directory(configured, tmp_path):
+    code = configured().replace('setup(conf)', 'setup(conf, make_lock_path=False)')
+    out = run(
+        code
+        + """
+print(cfg.CONF.os_brick.lock_path)
+bootstrap.require_setup()
+import os
+print(os.path.exists(cfg.CONF.os_brick.lock_path))
+bootstrap.setup(conf)
+print(os.path.isdir(cfg.CONF.os_brick.lock_path))
+"""
+    )
+    assert out == [f'{tmp_path}/state/lock', 'False', 'True']
+
+
 @pytest.mark.parametrize(
     ('text', 'environment', 'expected'),
     [

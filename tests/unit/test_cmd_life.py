@@ -28,10 +28,14 @@ from tests.unit import test_cmd_main
 from tests.unit.test_cmd_main import FakeServices
 from tests.unit.test_cmd_main import Shell
 from volumedrivers import exception
+from volumedrivers.attachment import idle_mounts
 from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.attachment.plan import Plan
+from volumedrivers.attachment.plan import PlannedOutcome
 from volumedrivers.attachment.results import Finding
 from volumedrivers.attachment.results import Outcome
 from volumedrivers.cmd import progress
+from volumedrivers.host.share import Share
 from volumedrivers.libvirt.connected_volume import FailedPath
 
 shell = test_cmd_main.shell
@@ -163,7 +167,15 @@ def test_dry_run_as_text(host: Host, shell: Shell) -> None:
     assert not (shell.directory / 'attachments.sqlite').exists()
 
 
-@pytest.mark.parametrize('arguments', [('detach', 'web1', 'vda'), ('extend', 'web1', 'vda', '1G')])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ('detach', 'web1', 'vda'),
+        ('extend', 'web1', 'vda', '1G'),
+        ('qos', 'web1', 'vda', 'read_iops_sec=5'),
+        ('forget', 'web1', 'vda', '--force'),
+    ],
+)
 def test_dry_run_as_json(host: Host, shell: Shell, arguments: tuple[str, ...]) -> None:
     host.attach()
     plan = shell.json(*arguments, '--dry-run')
@@ -172,6 +184,76 @@ def test_dry_run_as_json(host: Host, shell: Shell, arguments: tuple[str, ...]) -
     assert set(host.calls) <= {'look', 'current_identity', 'remains', 'close'}
     assert shell.run(*arguments, '--dry-run') == 0
     assert f'  recorded         block {fake.PATH}\n' in shell.out
+
+
+def test_dry_run_of_reconnect(host: Host, shell: Shell) -> None:
+    host.attach()
+    host.reboot()
+    assert shell.run('reconnect', 'web1', 'vda', '--dry-run') == 2
+    plan = shell.json('reconnect', 'web1', 'vda', '--dry-run', '--connection-info', host.file)
+    assert [step['name'] for step in plan['steps']] == ['connect', 'identify', 'record']
+    assert 'connect' not in host.calls
+    assert shell.json('list')[0]['state'] == 'not connected since the host started'
+    assert shell.run('reconnect', 'web1', 'vdz', '--dry-run') == 2
+
+
+def test_dry_run_of_repair(host: Host, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.attach()
+    (whole,) = shell.json('repair', 'web1', 'vda', '--dry-run')
+    assert [step['name'] for step in whole['steps']] == ['identify']
+    assert whole.keys() == {field.name for field in dataclasses.fields(Plan)}
+    assert shell.run('repair', '--dry-run') == 0
+    assert shell.out == 'No volume has fewer paths than were asked for.\n'
+
+    monkeypatch.setattr(fake.FakeDevices, 'failed', (('sdb', 'offline'),))
+    assert shell.run('repair', '--dry-run') == 1
+    assert '  would fail       option connection_info is missing' in shell.out
+    assert shell.run('repair', '--dry-run', '--connection-info', host.file) == 0
+    assert shell.out.startswith(f'Nothing is done; repair of volume {fake.VOLUME_ID} (iscsi)')
+    assert '   - log in to 192.0.2.1:3260\n' in shell.out
+    assert shell.run('repair', '--dry-run', '-f', 'table', '--connection-info', host.file) == 0
+    assert set(host.calls) <= {'look', 'current_identity', 'remains', 'close'}
+
+
+def test_dry_run_of_recover(host: Host, shell: Shell) -> None:
+    assert shell.run('recover', '--dry-run') == 0
+    assert shell.out == 'Nothing was interrupted.\n'
+    assert not (shell.directory / 'attachments.sqlite').exists()
+    host.attach()
+    host.guest.present.clear()
+    host.change(operation='detach', step='disconnect')
+    (row,) = shell.json('recover', '--dry-run')
+    assert row.keys() == {field.name for field in dataclasses.fields(PlannedOutcome)}
+    assert (row['action'], row['detail']) == ('finished', 'removed from the host')
+    assert shell.run('recover', '--dry-run') == 0
+    assert shell.out.startswith(
+        f'Nothing is done; detach of volume {fake.VOLUME_ID} and guest web1, stopped in step '
+        'disconnect, would be finished:\n  removed from the host\n\n1. detach  (at most '
+    )
+    assert '   - log out of 192.0.2.1:3260\n' in shell.out
+    assert set(host.calls) <= {'look', 'current_identity', 'remains', 'close'}
+    with host.manager.context.lock_volume(fake.VOLUME_ID, 'detach', 'web1'):
+        assert shell.run('recover', '--dry-run') == 5
+    assert ' would be left alone:\n' in shell.out
+
+    host.change(operation=None)
+    host.reboot()
+    assert shell.run('recover', '--dry-run') == 0
+    assert f'volume {fake.VOLUME_ID} of guest web1 would be removed:\n' in shell.out
+
+
+def test_dry_run_of_recover_has_the_idle_mounts(
+    host: Host, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = Share('192.0.2.1:/vol', '/mnt/vol', 'nfs', ('nfs4',))
+    monkeypatch.setattr(idle_mounts, 'look', lambda context: [(share, None), (share, 'gone')])
+    assert shell.run('recover', '--dry-run') == 5
+    assert shell.out.startswith(
+        'Nothing is done; the share would be unmounted:\n'
+        '  nobody uses 192.0.2.1:/vol at /mnt/vol any more\n'
+    )
+    assert '   - unmount /mnt/vol\n' in shell.out
+    assert 'Nothing is done; the share would fail:\n  whether 192.0.2.1:/vol' in shell.out
 
 
 def test_dry_run_says_what_is_so_already(host: Host, shell: Shell) -> None:

@@ -218,3 +218,22 @@ def test_a_problem_is_forgotten_when_all_is_well(room: Room) -> None:
     room.driver.identity = Identity('wwn', '3600')
     room.repair()
     assert room.record().problem == ''
+
+
+def test_other_portals_than_the_recorded_ones_are_refused(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later detach would go by the row, and leave the new paths behind."""
+    monkeypatch.setattr(
+        room.driver,
+        'lock_names',
+        lambda info, **options: (f'{info.data.targets[0].portal}',),
+    )
+    room.host.alive = {PORTALS[0]}
+    room.attach()
+    raw = fake.connection_info()
+    raw['data']['target_portal'] = '192.0.2.9:3260'
+    with pytest.raises(exception.InvalidOption, match='other targets'):
+        room.manager.repair('web1', 'vda', connection_info=ConnectionInfo.parse(raw))
+    assert 'connect' not in room.fakes.calls
+    assert room.record().volume.degraded

@@ -220,6 +220,7 @@ class Repair(ConnectAgain):
         held: 'Held | None' = None,
     ) -> None:
         super().__init__(context, guest, connection_info, before, held)
+        self._require_recorded_targets(before)
         self._working = self._paths_that_work()
         recorded = self.recorded
         # Another protocol's may lack more than paths: a mount, a secret.
@@ -270,6 +271,23 @@ class Repair(ConnectAgain):
     def has_problem(self) -> bool:
         """Whether the row tells of a problem, which a repair takes away."""
         return self.before is not None and bool(self.before.problem)
+
+    def _require_recorded_targets(self, before: Record) -> None:
+        """Refuse to add what the row does not name: nobody would remove it.
+
+        :raises InvalidOption
+        """
+        recorded = ConnectionInfo.parse(before.connection_info)
+        if self.driver.lock_names(self.info, volume=self.volume) == self.driver.lock_names(
+            recorded, volume=self.volume
+        ):
+            return
+        raise exception.InvalidOption(
+            option='connection_info',
+            found='one with other targets than the recorded one',
+            expected=f'that by which volume {self.volume_id} was connected; detach it, and '
+            'attach it with the new one',
+        )
 
     def _paths_that_work(self) -> int | None:
         """Return how many the kernel has; None: it has no device, or has none to have."""

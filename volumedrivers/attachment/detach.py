@@ -160,9 +160,7 @@ class Detach(Work):
             # Whoever was interrupted may have deleted the secret, and another
             # guest that has come and gone since may have left a new one.
             opened = dataclasses.replace(opened, secret_uuid=None)
-        self.context.encryptor.close(
-            self.info, opened, volume=self.volume, last=not self.others()
-        )
+        self.context.encryptor.close(self.info, opened, volume=self.volume, last=not self.others())
 
     def disconnect(self) -> None:
         self.still_used_by = self.others()

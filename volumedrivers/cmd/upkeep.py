@@ -161,12 +161,19 @@ class Recover(dry_run.Operations):
 
     def lines(self, row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
         """Return the lines of what would be done with one attachment, or one mount."""
-        what = 'share'
-        if row['volume_id']:
-            what = f'volume {row["volume_id"]} and guest {row["guest"]}'
-            if row['operation']:
-                what = f'{row["operation"]} of {what}, stopped in step {row["step"] or "none"}'
-        yield from dry_run.wrapped('', f'Nothing is done; {what} {_WOULD[row["action"]]}:', width)
+        would = _WOULD[row['action']]
+        if not row['volume_id']:
+            what = 'the share'
+            would = would.replace('finished', 'unmounted')
+        elif row['operation']:
+            what = (
+                f'{row["operation"]} of volume {row["volume_id"]} and guest {row["guest"]}, '
+                f'stopped in step {row["step"] or "none"},'
+            )
+        else:
+            what = f'volume {row["volume_id"]} of guest {row["guest"]}'
+            would = would.replace('finished', 'removed')
+        yield from dry_run.wrapped('', f'Nothing is done; {what} {would}:', width)
         yield from dry_run.wrapped('  ', row['detail'], width)
         yield from dry_run.step_lines(row['steps'], width)
 
