@@ -207,7 +207,7 @@ def test_dry_run_of_repair(host: Host, shell: Shell, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(fake.FakeDevices, 'failed', (('sdb', 'offline'),))
     assert shell.run('repair', '--dry-run') == 1
-    assert '  would fail       option connection_info is missing' in shell.out
+    assert '  would fail       connection_info is missing' in shell.out
     assert shell.run('repair', '--dry-run', '--connection-info', host.file) == 0
     assert shell.out.startswith(f'Nothing is done; repair of volume {fake.VOLUME_ID} (iscsi)')
     assert '   - log in to 192.0.2.1:3260\n' in shell.out
