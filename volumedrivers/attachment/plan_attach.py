@@ -47,9 +47,7 @@ def attach(job: Attach, encryption: 'VolumeEncryption | None', before: str | Non
     running = guest.is_running()
     actions = {
         'connect': job.driver.plan_connect(job.info, job.record.key),
-        'identify': (
-            'read what the device is, and refuse it if that is recorded as another volume',
-        ),
+        'identify': ('read what it is, and refuse it if that is recorded as another volume',),
         'encrypt': preview.opening,
         'attach': (
             f'reserve {target} in the journal',
