@@ -13,10 +13,10 @@
 
 """Attach real volumes to a real guest, and show each step.
 
-An embedded libvirt starts a QEMU guest.  A raw file and a qcow2 file on a
+A libvirtd of its own runs a QEMU guest.  A raw file and a qcow2 file on a
 GlusterFS share, and a LUN of an iSCSI target that QEMU itself logs in to, are
-attached, written through, grown and detached.  All of it is real and runs on
-loopback; nothing is left.
+attached, written through, grown and detached; one detach is killed in the
+middle, and recovered.  All of it is real and runs on loopback; nothing is left.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,8 +48,8 @@ from volumedrivers.host import bootstrap
 from volumedrivers.libvirt.disk_of_volume import alias_of_volume
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
-from volumedrivers.testing import libvirtd
 from volumedrivers.testing.gluster import GlusterServer
+from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 from volumedrivers.testing.tgt import IscsiTarget
 
@@ -132,36 +133,63 @@ def lun_of_target(target: IscsiTarget) -> Volume:
     )
 
 
+def configuration(directory: pathlib.Path) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    conf([], project='volumedrivers', default_config_files=[])
+    for name, value in (
+        ('state_path', str(directory / 'state')),
+        ('virt_type', 'qemu'),
+        ('iscsi_client', 'qemu'),
+        ('iscsi_initiator_name', 'iqn.2020-01.org.volumedrivers:demo'),
+    ):
+        conf.set_override(name, value, group='volumedrivers')
+    return conf
+
+
+@contextlib.contextmanager
+def seen_by_libvirtd(directory: pathlib.Path):
+    """Let what is mounted below be seen in libvirtd's own mount namespace."""
+    subprocess.run(['mount', '--bind', str(directory), str(directory)], check=True)
+    try:
+        subprocess.run(['mount', '--make-shared', str(directory)], check=True)
+        yield
+    finally:
+        subprocess.run(['umount', '--lazy', str(directory)], check=True)
+
+
+def be_killed(directory: pathlib.Path, uri: str, guest: str, volume_id: str) -> None:
+    """Detach, and die without a word when the guest has let go."""
+
+    def die(operation: str, step: str, moment: str) -> None:
+        if (step, moment) == ('detach', 'after'):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    conf = configuration(directory)
+    bootstrap.setup(conf)
+    with Hypervisor(uri) as hypervisor:
+        make_manager(conf, hypervisor, observer=die).detach(guest, volume_id)
+
+
 class Demo:
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
-        conf = cfg.ConfigOpts()
-        opts.register_opts(conf)
-        conf([], project='volumedrivers', default_config_files=[])
-        for name, value in (
-            ('state_path', str(directory / 'state')),
-            ('virt_type', 'qemu'),
-            ('iscsi_client', 'qemu'),
-            ('iscsi_initiator_name', 'iqn.2020-01.org.volumedrivers:demo'),
-        ):
-            conf.set_override(name, value, group='volumedrivers')
-        self.conf = conf
+        self.conf = configuration(directory)
 
     def run(self) -> None:
         begin = time.monotonic()
         with contextlib.ExitStack() as stack:
             bootstrap.setup(self.conf)
+            stack.enter_context(seen_by_libvirtd(self.directory))
             title('Storage')
             clock = time.monotonic()
             server = stack.enter_context(GlusterServer(self.directory / 'gluster'))
             say('share', f'GlusterFS {server.export}', time.monotonic() - clock)
             clock = time.monotonic()
-            target = stack.enter_context(IscsiTarget(self.directory / 'tgt', size=64 * MIB))
-            say(
-                'target',
-                f'tgt at {target.portal}, no CHAP: an embedded libvirt holds no secrets',
-                time.monotonic() - clock,
+            target = stack.enter_context(
+                IscsiTarget(self.directory / 'tgt', size=64 * MIB, chap=('demo', 'worth-nothing'))
             )
+            say('target', f'tgt at {target.portal}, with CHAP', time.monotonic() - clock)
 
             title('Guest')
             clock = time.monotonic()
@@ -171,7 +199,7 @@ class Demo:
             ).stdout.split()[3]
             say(
                 'guest',
-                f'QEMU {version} in {hypervisor.uri.split("?")[0]}; empty, QEMU does its I/O',
+                f'QEMU {version} in a libvirtd of its own; empty, QEMU does its I/O',
                 time.monotonic() - clock,
             )
 
@@ -185,24 +213,21 @@ class Demo:
                 title(f'Volume {number}: {volume.what}')
                 self.attach_write_grow(manager, guest, volume)
             self.show(manager, guest)
+            self.kill_and_recover(manager, guest, volumes[0])
             title('Detach')
-            for volume in volumes:
+            for volume in volumes[1:]:
                 self.detach(manager, guest, server, volume)
-            self.prove_that_nothing_is_left(guest, server, target)
+            self.prove_that_nothing_is_left(manager, guest, server, target)
         console.print(
             f'\nAll of it took {time.monotonic() - begin:.1f} s. Next: '
             '[bold].venv/bin/volumedrivers --help[/bold], and doc/.'
         )
 
     def start_guest(self, stack: contextlib.ExitStack):
-        root = self.directory / 'libvirt'
-        hypervisor = stack.enter_context(Hypervisor(libvirtd.prepare_embed_root(root)))
-        stack.callback(libvirtd.keep_capabilities, root / 'cache' / 'qemu' / 'capabilities')
+        daemon = stack.enter_context(PrivateLibvirtd(self.directory / 'libvirt'))
+        hypervisor = stack.enter_context(Hypervisor(daemon.uri))
         guest = guests.start_guest(hypervisor, 'demo')
-        # An embedded libvirt leaves QEMU running when it ends.
-        stack.callback(guests.remove_guest, guest)
-        log = root / 'log' / 'qemu' / 'demo.log'
-        self.io = GuestIO(guest, lambda: log.read_text(errors='replace'))
+        self.io = GuestIO(guest, lambda: daemon.guest_log('demo'))
         return hypervisor, guest
 
     def attach_write_grow(self, manager, guest, volume: Volume) -> None:
@@ -246,6 +271,23 @@ class Demo:
             kind = f'{attached.source_type}, {attached.format}'
             console.print(f'  {attached.target}  {kind:<15}{self.short(attached.source)}')
 
+    def kill_and_recover(self, manager, guest, volume: Volume) -> None:
+        title('Killed in the middle')
+        volume_id = str(volume.connection_info['serial'])
+        arguments = (str(self.directory), guest.hypervisor.uri, guest.name, volume_id)
+        done = subprocess.run([sys.executable, __file__, 'be-killed', *arguments], check=False)
+        if done.returncode != -signal.SIGKILL:
+            raise SystemExit('the process that should have been killed was not')
+        say('kill -9', 'a process that was detaching a volume, when the guest had let go of it')
+        (record,) = manager.context.journal.find(volume_id=volume_id)
+        say('journal', f'{record.operation} stopped after step {record.step}')
+        for finding in manager.audit():
+            if finding.volume_id == volume_id:
+                say('audit', f'{finding.severity}: {finding.kind}')
+        clock = time.monotonic()
+        for outcome in manager.recover():
+            say('recover', f'{outcome.action}: {outcome.detail}', time.monotonic() - clock)
+
     def detach(self, manager, guest, server: GlusterServer, volume: Volume) -> None:
         done = manager.detach(guest.name, volume.connection_info['serial'])
         after = ''
@@ -259,9 +301,12 @@ class Demo:
         return re.sub(r'([0-9a-f]{8})[0-9a-f-]{24,28}', r'\1...', source)
 
     def prove_that_nothing_is_left(
-        self, guest, server: GlusterServer, target: IscsiTarget
+        self, manager, guest, server: GlusterServer, target: IscsiTarget
     ) -> None:
         left = {
+            'rows of the journal': len(manager.context.journal.find()),
+            'problems in an audit': len(manager.audit()),
+            'secrets in libvirt': len(guest.hypervisor.connection().listAllSecrets()),
             'disks in the guest': len(guest.disks()),
             'mounts of the share': len(server.mounted_at()),
             'iSCSI sessions': target.sessions(),
@@ -294,4 +339,6 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    if sys.argv[1:2] == ['be-killed']:
+        be_killed(pathlib.Path(sys.argv[2]), *sys.argv[3:])
     sys.exit(main())

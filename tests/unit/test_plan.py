@@ -91,6 +91,37 @@ def block(host, wwid=A, **more):
 
 
 @pytest.mark.parametrize(
+    ('driver_volume_type', 'expected'),
+    [
+        (
+            'scaleio',
+            (
+                'let the gateway map volume 3a3d9ad500000001 to this host, if the back end has not',
+                'device: /dev/disk/by-id/emc-vol-*3a3d9ad500000001',
+            ),
+        ),
+        (
+            'storpool',
+            (
+                f'let the StorPool API assign volume {VOLUME_ID} to this host',
+                'device: /dev/storpool-byid/*',
+            ),
+        ),
+        (
+            'huaweisdshypervisor',
+            (
+                '/usr/local/bin/sds/sds_cli -c attach -v volume-1',
+                '/usr/local/bin/sds/sds_cli -c querydev -v volume-1',
+            ),
+        ),
+    ],
+)
+def test_agents_of_vendors(get, driver_volume_type, expected):
+    plan = get(driver_volume_type).plan_connect(info_of(driver_volume_type), 'guest')
+    assert plan[1:] == expected
+
+
+@pytest.mark.parametrize(
     ('driver_volume_type', 'options'),
     [
         *((name, {}) for name in DATA),

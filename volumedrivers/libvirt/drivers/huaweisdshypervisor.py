@@ -14,10 +14,12 @@
 
 import os
 
+from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.driver import Capability
+from volumedrivers.protocol_data import HuaweiSdsData
 
 
 class HuaweiSdsVolumeDriver(BlockDeviceDriver):
@@ -29,5 +31,17 @@ class HuaweiSdsVolumeDriver(BlockDeviceDriver):
 
     def requirements(self) -> tuple[requirements.Requirement, ...]:
         """The tool is where an environment variable of os-brick says."""
-        path = os.environ.get('HUAWEISDSHYPERVISORCLI_PATH') or '/usr/local/bin/sds/sds_cli'
-        return (requirements.Tool(path, 'the FusionStorage agent'),)
+        return (requirements.Tool(_tool(), 'the FusionStorage agent'),)
+
+    def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """The tool attaches the volume, and says by which name it is here."""
+        data = connection_info.data
+        if not isinstance(data, HuaweiSdsData):
+            return ()
+        return tuple(
+            f'{_tool()} -c {method} -v {data.volume_id}' for method in ('attach', 'querydev')
+        )
+
+
+def _tool() -> str:
+    return os.environ.get('HUAWEISDSHYPERVISORCLI_PATH') or '/usr/local/bin/sds/sds_cli'

@@ -12,9 +12,11 @@
 
 """Dell PowerFlex, once called ScaleIO."""
 
+from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.protocol_data import ScaleIOData
 
 
 class ScaleIOVolumeDriver(BlockDeviceDriver):
@@ -31,3 +33,15 @@ class ScaleIOVolumeDriver(BlockDeviceDriver):
     def connector_options(self) -> dict[str, object]:
         """Attempts to find the device."""
         return {'device_scan_attempts': self.conf.num_volume_scan_tries}
+
+    def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """The gateway maps the volume, unless the back end has done that."""
+        data = connection_info.data
+        if not isinstance(data, ScaleIOData):
+            return ()
+        volume = data.scaleio_volume_id
+        return (
+            f'let the gateway map volume {volume or data.volume_name} to this host, if the back '
+            'end has not',
+            f'device: /dev/disk/by-id/emc-vol-*{volume or ""}',
+        )

@@ -12,9 +12,11 @@
 
 """StorPool."""
 
+from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.protocol_data import StorPoolData
 
 
 class StorPoolVolumeDriver(BlockDeviceDriver):
@@ -30,3 +32,13 @@ class StorPoolVolumeDriver(BlockDeviceDriver):
             'run "systemctl start storpool_block" (it comes with StorPool)',
         ),
     )
+
+    def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Its API assigns the volume, and answers by which name it is here."""
+        data = connection_info.data
+        if not isinstance(data, StorPoolData):
+            return ()
+        return (
+            f'let the StorPool API assign volume {data.volume} to this host',
+            'device: /dev/storpool-byid/*',
+        )
