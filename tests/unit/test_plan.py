@@ -96,7 +96,7 @@ def block(host, wwid=A, **more):
         (
             'scaleio',
             (
-                'let the gateway map volume 3a3d9ad500000001 to this host, if the back end has not',
+                'let the gateway map volume 3a3d9ad500000001 unless the back end has',
                 'device: /dev/disk/by-id/emc-vol-*3a3d9ad500000001',
             ),
         ),
@@ -300,6 +300,18 @@ class TestShares:
         monkeypatch.setattr(context.shares, 'mount_of', lambda share: other)
         assert driver.plan_connect(info, 'other')[0] == (
             f'refused: {self.PLACE} holds other:/x (nfs)'
+        )
+
+    def test_disconnect_where_a_guest_may_have_more(self, get, info, context, monkeypatch):
+        driver = get('nfs')
+        driver.connect_volume(info, 'guest')
+        context.shares.users.claim(self.PLACE, 'mark')
+        monkeypatch.setattr(
+            context.shares, 'elsewhere', lambda share, user: frozenset(('web2', 'web1'))
+        )
+        assert driver.plan_disconnect(info, 'guest') == (
+            f'unmount {self.PLACE}, unless web1, web2 has something else on it',
+            f'remove directory {self.PLACE}',
         )
 
     def test_disconnect(self, get, info, context):

@@ -255,7 +255,8 @@ class ShareFileDriver(VolumeDriver):
         share = self.share_of(connection_info, volume)
         place = share.mount_point
         users = self.context.shares.users
-        others = users.users(place) - {self._user(connection_info, attachment)}
+        user = self._user(connection_info, attachment)
+        others = users.users(place) - {user}
         if others:
             lines = [f'stays mounted: {place} is used by {", ".join(sorted(others))}']
         elif self.context.shares.mount_of(share) is None:
@@ -263,7 +264,10 @@ class ShareFileDriver(VolumeDriver):
         elif users.claimed(place) is None:
             lines = [f'stays mounted: {place} was mounted by somebody else']
         else:
-            lines = [f'unmount {place}', f'remove directory {place}']
+            guests = ', '.join(sorted(self.context.shares.elsewhere(share, user)))
+            # One of them may be the guest that has this volume still.
+            but = f', unless {guests} has something else on it' if guests else ''
+            lines = [f'unmount {place}{but}', f'remove directory {place}']
         return plan.without_secrets(connection_info, lines)
 
     def why_not(self) -> str | None:

@@ -41,7 +41,6 @@ class ScaleIOVolumeDriver(BlockDeviceDriver):
             return ()
         volume = data.scaleio_volume_id
         return (
-            f'let the gateway map volume {volume or data.volume_name} to this host, if the back '
-            'end has not',
+            f'let the gateway map volume {volume or data.volume_name} unless the back end has',
             f'device: /dev/disk/by-id/emc-vol-*{volume or ""}',
         )
