@@ -12,6 +12,7 @@
 
 """A dry run of every kind of volume, against a real guest; and of the installed command."""
 
+import dataclasses
 import json
 import pathlib
 import typing
@@ -23,12 +24,15 @@ from tests.functional import test_cli
 from tests.unit.connection_infos import DATA
 from tests.unit.connection_infos import sample
 from volumedrivers.attachment.manager import make_manager
+from volumedrivers.attachment.record import Operation
+from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.conf import opts
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import bootstrap
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.testing.tgt import IscsiTarget
 
 command = test_cli.command
 
@@ -104,3 +108,39 @@ def test_the_command_makes_no_directory(
     assert SECRET not in said
     assert command.json('recover', '--dry-run') == []
     assert not (tmp_path / 'state').exists()
+
+
+def test_recover_does_what_its_plan_says(
+    conf: cfg.ConfigOpts, hypervisor: Hypervisor, guest: Guest, tmp_path: pathlib.Path
+) -> None:
+    conf.set_override('iscsi_client', 'qemu', 'volumedrivers')
+    bootstrap.setup(conf)
+    with IscsiTarget(tmp_path / 'target', size=16 * 2**20, chap=('user', SECRET)) as target:
+        info = ConnectionInfo.parse(target.connection_info())
+        manager = make_manager(conf, hypervisor)
+        # A guest without an operating system lets go of a SCSI disk.
+        manager.attach(info, guest.name, DiskRequest(bus='scsi'))
+        journal = manager.context.journal
+        (record,) = journal.find()
+        row = journal.put(
+            dataclasses.replace(
+                record,
+                operation=Operation.DETACH,
+                step='detach',
+                was_attached=True,
+            )
+        )
+        disks = guest.definitions().disks()
+
+        (planned,) = manager.plan.recover()
+        assert journal.get(row.key) == row
+        assert guest.definitions().disks() == disks
+        actions = [action for step in planned.steps for action in step.actions]
+        assert f'take sda out of guest {guest.name}' in actions[0]
+        assert any(action.startswith('undefine libvirt secret iscsi ') for action in actions)
+        assert SECRET not in repr(planned)
+
+        (done,) = manager.recover()
+        assert (planned.action, planned.detail) == (done.action, done.detail)
+        assert done.detail == 'removed from the guest and host'
+        assert journal.find() == ()
