@@ -368,8 +368,9 @@ class UnstableDevicePath(DataAtRisk):
     """A discovered device has no name that survives a reboot."""
 
     template = (
-        '{path} of volume {volume_id} has no persistent name under '
-        '/dev/disk; check that udev runs ("udevadm settle")'
+        '{path} of volume {volume_id} has no persistent name under /dev/disk, or one of '
+        'another volume; check that udev runs ("udevadm settle") and has seen the device as it '
+        'is now ("udevadm trigger {path}")'
     )
     path: str
     volume_id: str | None
