@@ -113,6 +113,41 @@ def test_detach_and_extend_need_no_connection_info(host: Host, shell: Shell) -> 
     assert shell.run('extend', 'web1', 'vda', '1G') == 2
 
 
+def test_attach_that_fails_half_way(host: Host, shell: Shell) -> None:
+    """What was done, undone and left is printed, for people and for programs."""
+    host.fail['attach_disk'] = exception.AttachRefused(guest='web1', disk='vda', reason='no slot')
+    host.attach(code=1)
+    assert shell.out == ''
+    assert re.search(
+        r'^  steps      connect [\d.e-]+ s, identify [\d.e-]+ s, attach failed after [\d.e-]+ s, '
+        r'undo connect [\d.e-]+ s; not done: record$',
+        shell.err,
+        re.MULTILINE,
+    )
+    assert '\n  volume     wwn:3600, 2 of 2 paths\n' in shell.err
+    assert '\n  left       nothing is recorded\n' in shell.err
+    told = shell.json('attach', 'web1', '--connection-info', host.file, code=1)
+    assert (told['step'], told['undone'], told['record']) == ('attach', ['connect'], 'none')
+    assert (told['identity'], told['paths_found'], told['degraded']) == ('wwn:3600', 2, False)
+    assert told['error'] == 'AttachRefused'
+
+    host.fail['disconnect'] = exception.FlushFailed(volume_id='v', reason='no path')
+    told = shell.json('attach', 'web1', '--connection-info', host.file, code=1)
+    assert (told['record'], told['leftovers']) == ('unfinished', ["what the step 'connect' made"])
+    assert 'no path' in told['notes'][0]
+
+
+def test_detach_that_fails_half_way(host: Host, shell: Shell) -> None:
+    host.attach()
+    host.fail['disconnect'] = exception.FlushFailed(volume_id='v', reason='no path')
+    assert shell.run('detach', 'web1', 'vda') == 4
+    assert 'disconnect failed after' in shell.err
+    assert 'not done: prove, record' in shell.err
+    assert '\n  left       recorded as unfinished; "volumedrivers recover" goes on\n' in shell.err
+    assert shell.run('detach', 'web1', 'vda', '-f', 'table') == 4
+    assert shell.out == ''
+
+
 def test_attach_keeps_what_cinder_said(host: Host, shell: Shell, tmp_path: pathlib.Path) -> None:
     metadata = tmp_path / 'encryption.json'
     metadata.write_text(
@@ -398,7 +433,9 @@ def test_repair_without_the_password(
     assert shell.run('repair', 'web1', 'vda') == 2
     assert '--connection-info is missing' in shell.err
     assert shell.run('repair', 'web1', 'vdz') == 2
-    assert shell.json('repair', 'web1', 'vda', '--connection-info', host.file)[0]['seconds'] >= 0
+    (row,) = shell.json('repair', 'web1', 'vda', '--connection-info', host.file)
+    assert row['seconds'].keys() == {'identify', 'connect', 'verify', 'record'}
+    assert row['identity'] == 'wwn:3600'
 
 
 def test_repair_of_one_does_not_stop_the_others(

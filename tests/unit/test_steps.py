@@ -20,6 +20,7 @@ import typing
 import pytest
 
 from volumedrivers import exception
+from volumedrivers.attachment import failure
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.steps import Step
 from volumedrivers.host.deadline import Call
@@ -38,6 +39,9 @@ class Journal:
             raise exception.JournalUnusable(path='/j', reason='its disk is full')
         self.rows.append(changes)
 
+    def get(self, key: str) -> None:
+        return None
+
     def names(self) -> list[object]:
         return [row['step'] for row in self.rows if 'step' in row]
 
@@ -47,6 +51,12 @@ class Work:
 
     operation = 'attach'
     what = 'attach of volume v and guest g'
+    volume_id = 'v'
+    guest = types.SimpleNamespace(name='g', uuid='u')
+    info = types.SimpleNamespace(driver_volume_type='fake')
+    record = types.SimpleNamespace(key='u/v', target=None)
+    connected = None
+    left = ()
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.journal = Journal()
@@ -57,6 +67,7 @@ class Work:
         self.held = self.locks.acquire(('volume v',), what=self.what, seconds=0)
         self.context = types.SimpleNamespace(
             observer=self.observe,
+            journal=self.journal,
             locks=self.locks,
             options=types.SimpleNamespace(lock_timeout=0.1),
         )
@@ -96,6 +107,12 @@ def work(tmp_path: pathlib.Path) -> Work:
     return Work(tmp_path)
 
 
+def failure_of(error: BaseException) -> failure.Failure:
+    told = failure.of(error)
+    assert told is not None
+    return told
+
+
 def busy() -> exception.Busy:
     return exception.Busy(what='it', reason='somebody')
 
@@ -121,14 +138,19 @@ def test_what_is_not_needed_is_not_done(work: Work) -> None:
 
 
 def test_a_failure_undoes_what_was_done_in_reverse(work: Work) -> None:
-    failure = busy()
+    error = busy()
     with pytest.raises(exception.Busy) as caught:
-        work.run(work.step('connect'), work.step('encrypt'), work.step('attach', failure))
-    assert caught.value is failure
+        work.run(work.step('connect'), work.step('encrypt'), work.step('attach', error))
+    assert caught.value is error
     # The one that failed has cleaned up behind itself.
     assert work.calls == ['connect', 'encrypt', 'attach', 'undo encrypt', 'undo connect']
     assert work.journal.names()[-2:] == ['undo encrypt', 'undo connect']
     assert work.end == [('attach', True)]
+    told = failure_of(error)
+    assert (told.step, told.done, told.not_done) == ('attach', ('connect', 'encrypt'), ())
+    assert (told.undone, told.leftovers) == (('encrypt', 'connect'), ())
+    assert list(told.seconds) == ['connect', 'encrypt', 'attach', 'undo encrypt', 'undo connect']
+    assert (told.error, told.problem, told.notes) == ('Busy', str(error), ())
 
 
 def test_what_cannot_be_undone_keeps_its_ground(work: Work) -> None:
@@ -149,6 +171,12 @@ def test_what_cannot_be_undone_keeps_its_ground(work: Work) -> None:
     (note,) = caught.value.__notes__
     assert "undoing the step 'encrypt' failed" in note
     assert 'volumedrivers recover' in note
+    told = failure_of(caught.value)
+    assert (told.undone, told.notes) == ((), (note,))
+    assert told.leftovers == (
+        "what the step 'connect' made",
+        "what the step 'encrypt' made",
+    )
 
 
 @pytest.mark.parametrize('written', [0, 1, 2])
@@ -181,10 +209,12 @@ def test_interrupt_ends_the_step_and_undoes_it_too(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupted_after(monkeypatch, 'encrypt')
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         work.run(work.step('connect'), work.step('encrypt'), work.step('attach'))
     assert work.calls == ['connect', 'encrypt', 'undo encrypt', 'undo connect']
     assert work.end == [('encrypt', True)]
+    told = failure_of(caught.value)
+    assert (told.step, told.error, told.leftovers) == ('encrypt', 'KeyboardInterrupt', ())
 
 
 def test_interrupt_of_what_undoes_is_told(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,13 +242,16 @@ def test_interrupt_while_the_row_is_written(work: Work, monkeypatch: pytest.Monk
 
 def test_a_late_step_is_left_behind_with_its_locks(work: Work) -> None:
     release = threading.Event()
-    late = Step('connect', release.wait, None, 0.05, ('target t',))
+    late = Step('connect', release.wait, lambda: None, 0.05, ('target t',))
     with work.held, pytest.raises(exception.DeadlineExceeded) as caught:
-        work.run(work.step('first'), late)
+        work.run(work.step('first'), late, work.step('attach'))
     # Nothing is undone under its hands.
     assert work.calls == ['first']
     assert [name for name, _ in work.end] == ['stopped']
     assert "the step 'connect' is still at it" in caught.value.__notes__[0]
+    told = failure_of(caught.value)
+    assert (told.step, told.done, told.not_done) == ('connect', ('first',), ('attach',))
+    assert told.leftovers == ("what the step 'first' made", "what the step 'connect' made")
     for name in ('volume v', 'target t'):
         with pytest.raises(exception.LockHeld, match='past its deadline'):
             work.locks.acquire((name,), what='recover', seconds=0)

@@ -23,6 +23,7 @@ from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import AttachResult
 from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
@@ -103,7 +104,7 @@ class Attach(Work):
                 # The row gets the disk's name first, and the intent with it.
                 intends=False,
             ),
-            Step('record', self.settle_attached, seconds=options.identify_timeout, records=True),
+            Step('record', self.settle_attached, records=True),
         )
 
     @property
@@ -291,14 +292,10 @@ class Attach(Work):
             source_type=volume.source_type,
             source=guest_disks.source_of(disk),
             format=volume.format,
-            identity=None if volume.identity is None else str(volume.identity),
             multipath_id=volume.multipath_id,
-            paths_asked=volume.paths.asked,
-            paths_found=volume.paths.found,
-            paths_failed=volume.paths.failed,
-            degraded=volume.degraded,
             encryption=None if opened is None else f'{opened.provider} ({opened.by})',
             seconds=seconds,
+            **paths_of(volume),
         )
 
     def _was_connected(self) -> bool:

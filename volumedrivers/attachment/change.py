@@ -21,6 +21,7 @@ from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import ExtendResult
 from volumedrivers.attachment.results import QosResult
+from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
 from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.attachment.work import Work
@@ -116,7 +117,7 @@ class Extend(Change):
                 locks=self.driver.lock_names(self.info, volume=self.volume),
             ),
             Step('resize', self.resize, seconds=options.guest_attach_timeout),
-            Step('record', self.done, seconds=options.identify_timeout, records=True),
+            Step('record', self.done, records=True),
         )
 
     def extend(self) -> None:
@@ -149,7 +150,6 @@ class Extend(Change):
 
     def result(self, seconds: dict[str, float]) -> ExtendResult:
         """Say what was done."""
-        identity = self.volume.identity if self.volume is not None else None
         return ExtendResult(
             guest=self.guest.name,
             guest_uuid=self.guest.uuid,
@@ -159,8 +159,8 @@ class Extend(Change):
             requested_size=self.requested,
             size=self.size,
             resized_in_guest=self.resized,
-            identity=None if identity is None else str(identity),
             seconds=seconds,
+            **paths_of(self.volume),
         )
 
 
@@ -191,7 +191,7 @@ class SetQos(Change):
         options = self.context.options
         return (
             Step('limit', self.limit, self.unlimit, options.guest_attach_timeout),
-            Step('record', self.done, seconds=options.identify_timeout, records=True),
+            Step('record', self.done, records=True),
         )
 
     def limit(self) -> None:
@@ -207,7 +207,9 @@ class SetQos(Change):
             guest=self.guest.name,
             guest_uuid=self.guest.uuid,
             volume_id=self.volume_id,
+            driver_volume_type=self.info.driver_volume_type,
             target=self.target,
             limits=self.limits,
             seconds=seconds,
+            **paths_of(self.volume),
         )

@@ -24,6 +24,7 @@ from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import ConnectResult
+from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
 from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.attachment.work import Work
@@ -54,6 +55,10 @@ class ConnectAgain(Work):
         super().__init__(context, guest, connection_info, before, held)
         self.recorded = before.volume
         self.found: ConnectedVolume | None = None
+
+    @property
+    def connected(self) -> ConnectedVolume | None:
+        return self.found or self.volume
 
     def connect(self) -> None:
         # Not into the row before it is known to be the recorded one.
@@ -101,13 +106,9 @@ class ConnectAgain(Work):
             driver_volume_type=self.info.driver_volume_type,
             target=self.record.target,
             source=self.record.source,
-            identity=None if volume.identity is None else str(volume.identity),
             paths_before=0 if self.recorded is None else self.recorded.paths.found,
-            paths_asked=volume.paths.asked,
-            paths_found=volume.paths.found,
-            paths_failed=volume.paths.failed,
-            degraded=volume.degraded,
             seconds=seconds,
+            **paths_of(volume),
         )
 
     def settle_connected(self) -> None:
@@ -151,7 +152,7 @@ class Reconnect(ConnectAgain):
                 options.encrypt_timeout,
                 needed=self.record.opened is not None,
             ),
-            Step('record', self.settle_connected, seconds=options.identify_timeout),
+            Step('record', self.settle_connected, records=True),
         )
 
     def find(self) -> None:
@@ -253,7 +254,7 @@ class Repair(ConnectAgain):
                 locks=self.driver.lock_names(self.info, volume=self.volume),
             ),
             Step('verify', self.identify, seconds=options.identify_timeout),
-            Step('record', self.settle_connected, seconds=options.identify_timeout),
+            Step('record', self.settle_connected, records=True),
         )
 
     def identify_recorded(self) -> None:

@@ -21,6 +21,7 @@ from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import DetachResult
+from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
@@ -64,7 +65,6 @@ class Detach(Work):
         self.timeout = options.device_detach_timeout if timeout is None else timeout
         self.removed_from_guest = False
         self.still_used_by: dict[str, str] = {}
-        self.left: tuple[Remainder, ...] = ()
         # What is of this volume, and was not made for this attachment.
         self.foreign: tuple[Remainder, ...] = ()
         # What the guest had when the disk was looked for.
@@ -86,7 +86,7 @@ class Detach(Work):
             ),
             Step('disconnect', self.disconnect, seconds=options.disconnect_timeout, locks=locks),
             Step('prove', self.prove, None, options.prove_timeout, locks, intends=False),
-            Step('record', self.forget, seconds=options.identify_timeout, records=True),
+            Step('record', self.forget, records=True),
         )
 
     @property
@@ -218,7 +218,6 @@ class Detach(Work):
 
     def result(self, seconds: dict[str, float]) -> DetachResult:
         """Say what was done."""
-        identity = self.volume.identity if self.volume is not None else None
         return DetachResult(
             guest=self.guest.name,
             guest_uuid=self.guest.uuid,
@@ -228,9 +227,9 @@ class Detach(Work):
             removed_from_guest=self.removed_from_guest,
             still_used_by=tuple(sorted(self.still_used_by)),
             forced=self.force,
-            identity=None if identity is None else str(identity),
             leftovers=tuple(map(str, self.left + self.foreign)),
             seconds=seconds,
+            **paths_of(self.volume),
         )
 
     def _disk(self) -> 'Disk | None':

@@ -13,12 +13,13 @@
 """Add the paths that are back to every volume that lacks some."""
 
 from collections.abc import Callable
-import time
 import typing
 
 from oslo_log import log as logging
 
 from volumedrivers import exception
+from volumedrivers.attachment import failure
+from volumedrivers.attachment import recover
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import ConnectResult
 from volumedrivers.attachment.results import Repaired
@@ -48,31 +49,32 @@ def repair(
     context: 'AttachmentContext', record: Record, function: Callable[[Record], ConnectResult]
 ) -> Repaired:
     """Repair one; an error is told in the result."""
-    started = time.monotonic()
     LOG.info('repairing volume %s of guest %s', record.volume_id, record.domain_name)
     before = _paths_now(context, record)
-    result, problem = None, None
+    volume = record.volume
+    result, problem, seconds = None, None, {}
     try:
         result = function(record)
-    except exception.VolumeDriversError as error:
-        problem = '; '.join((str(error), *getattr(error, '__notes__', ())))
+        seconds = result.seconds
     except Exception as error:
-        # A driver's mistake is not to keep the other volumes waiting.
-        LOG.exception('Repair of volume %s failed', record.volume_id)
-        problem = f'{type(error).__name__}: {error}'
-    asked = record.volume.paths.asked if record.volume is not None else 0
+        problem = recover.problem_of(error, record)
+        stopped = failure.of(error)
+        seconds = {} if stopped is None else stopped.seconds
+    asked = 0 if volume is None else volume.paths.asked
+    recorded = None if volume is None or volume.identity is None else str(volume.identity)
     return Repaired(
         guest=record.domain_name,
         guest_uuid=record.domain_uuid,
         volume_id=record.volume_id,
         target=record.target,
+        identity=recorded if result is None else result.identity,
         paths_before=before,
         paths_found=None if result is None else result.paths_found,
         paths_asked=asked if result is None else result.paths_asked,
         paths_failed=() if result is None else result.paths_failed,
         degraded=result is None or result.degraded,
         problem=problem,
-        seconds=round(time.monotonic() - started, 3),
+        seconds=seconds,
     )
 
 

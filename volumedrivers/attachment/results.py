@@ -15,6 +15,7 @@
 import dataclasses
 import typing
 
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import FailedPath
 from volumedrivers.libvirt.driver import DiskEncryption
 
@@ -43,6 +44,20 @@ class Result:
     def to_dict(self) -> dict[str, typing.Any]:
         """Return plain, JSON-able data."""
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+def paths_of(volume: ConnectedVolume | None) -> dict[str, typing.Any]:
+    """Return the fields of a result that say what the volume is, and by which paths.
+
+    :param volume: as it was connected last; None: not known
+    """
+    return {
+        'identity': None if volume is None or volume.identity is None else str(volume.identity),
+        'paths_asked': None if volume is None else volume.paths.asked,
+        'paths_found': None if volume is None else volume.paths.found,
+        'paths_failed': () if volume is None else volume.paths.failed,
+        'degraded': None if volume is None else volume.degraded,
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +95,8 @@ class DetachResult(Result):
     :ivar removed_from_guest: False: the guest did not have it
     :ivar still_used_by: other guests of this host that have the volume; then
           its device stays
+    :ivar paths_asked, paths_found, paths_failed: when it was connected or
+          repaired last; None: not recorded
     :ivar leftovers: what is still here of it: with force what would not go,
           and what was not made for it, which is never removed
     """
@@ -93,6 +110,10 @@ class DetachResult(Result):
     still_used_by: tuple[str, ...]
     forced: bool
     identity: str | None
+    paths_asked: int | None
+    paths_found: int | None
+    paths_failed: tuple[FailedPath, ...]
+    degraded: bool | None
     leftovers: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -104,6 +125,8 @@ class ExtendResult(Result):
     :ivar size: bytes that this host sees
     :ivar resized_in_guest: False for a guest that does not run: it will see
         the new size when it starts
+    :ivar paths_asked, paths_found, paths_failed: when it was connected or
+        repaired last; None: not recorded
     """
 
     guest: str
@@ -115,6 +138,10 @@ class ExtendResult(Result):
     size: int
     resized_in_guest: bool
     identity: str | None
+    paths_asked: int | None
+    paths_found: int | None
+    paths_failed: tuple[FailedPath, ...]
+    degraded: bool | None
     seconds: dict[str, float]
 
 
@@ -123,13 +150,21 @@ class QosResult(Result):
     """A disk has new limits.
 
     :ivar limits: by libvirt's names; what is not there is not limited
+    :ivar paths_asked, paths_found, paths_failed: when it was connected or
+        repaired last; None: not recorded
     """
 
     guest: str
     guest_uuid: str
     volume_id: str
+    driver_volume_type: str
     target: str
     limits: dict[str, int | str]
+    identity: str | None
+    paths_asked: int | None
+    paths_found: int | None
+    paths_failed: tuple[FailedPath, ...]
+    degraded: bool | None
     seconds: dict[str, float]
 
 
@@ -157,6 +192,36 @@ class ConnectResult(Result):
 
 
 @dataclasses.dataclass(frozen=True)
+class ForgetResult(Result):
+    """An attachment is not in the journal any more.
+
+    :ivar target, source, identity, paths_asked, paths_found, paths_failed: as
+        they were recorded
+    :ivar operation, step, problem: what had stopped, where and why; None: it
+        was attached
+    :ivar leftovers: what of it is still in the guest and on this host, which
+        nobody will remove
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    driver_volume_type: str
+    target: str | None
+    source: str
+    identity: str | None
+    paths_asked: int | None
+    paths_found: int | None
+    paths_failed: tuple[FailedPath, ...]
+    degraded: bool | None
+    operation: str | None
+    step: str | None
+    problem: str | None
+    leftovers: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
 class Repaired(Result):
     """What became of one of several volumes whose paths were to be repaired.
 
@@ -164,19 +229,21 @@ class Repaired(Result):
     :ivar paths_found: that are there now; None: see problem
     :ivar degraded: whether some still are missing, as far as is known
     :ivar problem: why it could not be repaired
+    :ivar seconds: what each step took
     """
 
     guest: str
     guest_uuid: str
     volume_id: str
     target: str | None
+    identity: str | None
     paths_before: int
     paths_found: int | None
     paths_asked: int
     paths_failed: tuple[FailedPath, ...]
     degraded: bool
     problem: str | None
-    seconds: float
+    seconds: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)

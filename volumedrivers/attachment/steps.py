@@ -18,6 +18,7 @@ may have been done.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import time
@@ -25,6 +26,7 @@ import typing
 
 from oslo_log import log as logging
 
+from volumedrivers.attachment import failure
 from volumedrivers.host.deadline import Call
 
 if typing.TYPE_CHECKING:
@@ -66,7 +68,8 @@ class _LeftBehind(Exception):
 def run(work: 'Work', steps: Sequence[Step]) -> dict[str, float]:
     """Do the steps; return the seconds each took, by name.
 
-    What a step raises is raised here, after the earlier steps are undone.  A
+    What a step raises is raised here, after the earlier steps are undone, and
+    ``failure.of`` finds in it what was done.  A
     step that raises an Exception has cleaned up behind itself; one that was
     interrupted (Ctrl-C) is ended, and may be half done, so it is undone as
     well.  When one cannot be undone, those before it are not: what is open
@@ -78,29 +81,63 @@ def run(work: 'Work', steps: Sequence[Step]) -> dict[str, float]:
 
     :raises DeadlineExceeded: a step was late
     """
-    seconds: dict[str, float] = {}
-    done: list[Step] = []
-    for step in steps:
-        if not step.needed:
-            continue
-        started = time.monotonic()
+    account = _Account([step for step in steps if step.needed])
+    for step in account.steps:
         try:
-            if step.intends and not step.records:
-                work.note(step=step.name)
-            _do(work, step.name, step, step.do)
+            with account.timed(step.name):
+                if step.intends and not step.records:
+                    work.note(step=step.name)
+                _do(work, step.name, step, step.do)
         except _LeftBehind as late:
             error = typing.cast(BaseException, late.__cause__)
             error.add_note(f'the step {step.name!r} is still at it; when it has ended, {_GO_ON}')
             work.stopped(error)
+            account.tell(error, work, step, [*account.done, step])
             raise error from None
         except BaseException as error:
             interrupted = not isinstance(error, Exception)
-            undone = _undo(work, [*done, step] if interrupted else done, error)
+            to_undo = [*account.done, step] if interrupted else account.done
+            undone = _undo(work, to_undo, error, account)
             work.failed(error, step.name, undone=undone)
+            account.tell(error, work, step, to_undo)
             raise
-        seconds[step.name] = round(time.monotonic() - started, 3)
-        done.append(step)
-    return seconds
+        account.done.append(step)
+    return account.seconds
+
+
+class _Account:
+    """What was done and undone, and what it took."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self.done: list[Step] = []
+        self.undone: list[Step] = []
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - started, 3)
+
+    def tell(
+        self, error: BaseException, work: 'Work', failed: Step, to_undo: Sequence[Step]
+    ) -> None:
+        """Put it into the error of the step that failed."""
+        failure.tell(
+            error,
+            work,
+            failed.name,
+            done=[step.name for step in self.done],
+            undone=[step.name for step in self.undone],
+            not_done=[step.name for step in self.steps[len(self.done) + 1 :]],
+            kept=[
+                step.name for step in to_undo if step.undo is not None and step not in self.undone
+            ],
+            seconds=self.seconds,
+        )
 
 
 def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> None:
@@ -141,12 +178,16 @@ def _write(work: 'Work', name: str, function: Callable[[], None]) -> None:
     _tell(work, name, 'after')
 
 
-def _undo(work: 'Work', steps: Sequence[Step], error: BaseException) -> bool:
+def _undo(work: 'Work', steps: Sequence[Step], error: BaseException, account: _Account) -> bool:
     """Undo the steps in reverse; tell whether all of it could be done."""
     try:
         for step in reversed(steps):
-            if step.undo is not None and not _undo_one(work, step, step.undo, error):
-                return False
+            if step.undo is None:
+                continue
+            with account.timed(f'undo {step.name}'):
+                if not _undo_one(work, step, step.undo, error):
+                    return False
+            account.undone.append(step)
     except BaseException as interrupt:
         interrupt.add_note(f'undoing {work.what} was interrupted; {_GO_ON}')
         raise
@@ -157,15 +198,15 @@ def _undo_one(work: 'Work', step: Step, undo: Callable[[], None], error: BaseExc
     name = f'undo {step.name}'
     try:
         work.note(step=name)
-    except Exception as failure:
+    except Exception as problem:
         # The row tells of more than there is: that is what recover expects.
-        error.add_note(f'the journal could not be written before {name!r}: {failure}')
+        error.add_note(f'the journal could not be written before {name!r}: {problem}')
     try:
         _do(work, name, step, undo)
     except _LeftBehind as late:
         error.add_note(f'undoing the step {step.name!r} was left behind: {late.__cause__}')
-    except Exception as failure:
-        error.add_note(f'undoing the step {step.name!r} failed: {failure}; {_GO_ON}')
+    except Exception as problem:
+        error.add_note(f'undoing the step {step.name!r} failed: {problem}; {_GO_ON}')
     else:
         return True
     return False

@@ -29,6 +29,7 @@ if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
     from volumedrivers.host.fair_lock import Held
     from volumedrivers.libvirt.connected_volume import Identity
+    from volumedrivers.libvirt.connected_volume import Remainder
     from volumedrivers.libvirt.guest import Guest
 
 # Kinds of a Remainder that are a device of this host.
@@ -40,9 +41,11 @@ class Work:
 
     :ivar before: the journal's row when the operation began
     :ivar held: the lock of the volume
+    :ivar left: what should have been removed and is still on this host
     """
 
     operation: typing.ClassVar[Operation]
+    left: 'tuple[Remainder, ...]' = ()
 
     def __init__(
         self,
@@ -69,6 +72,11 @@ class Work:
     def volume(self) -> ConnectedVolume | None:
         """What connect_volume answered, here or when the volume was attached."""
         return self.record.volume
+
+    @property
+    def connected(self) -> ConnectedVolume | None:
+        """What is on this host of the volume, as far as the operation has got."""
+        return self.volume
 
     @property
     def alias(self) -> str:

@@ -170,9 +170,15 @@ class ShowOne(_Result, show.ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], typing.Any]:
         """Do it and prepare the result for a formatter."""
-        data = self.program.mask.data(dict(self.act(parsed_args)))
-        cells = (_cell(parsed_args.formatter, name, value) for name, value in data.items())
-        return tuple(data), tuple(cells)
+        return self.cells(parsed_args, self.act(parsed_args))
+
+    def cells(
+        self, args: argparse.Namespace, data: Mapping[str, typing.Any]
+    ) -> tuple[tuple[str, ...], typing.Any]:
+        """Prepare data for a formatter, without what is secret."""
+        masked = self.program.mask.data(dict(data))
+        values = (_cell(args.formatter, name, value) for name, value in masked.items())
+        return tuple(masked), tuple(values)
 
 
 class Lister(_Result, lister.Lister):

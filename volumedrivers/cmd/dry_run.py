@@ -23,6 +23,7 @@ from volumedrivers.cmd import base
 from volumedrivers.cmd import text
 
 if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.failure import Failure
     from volumedrivers.attachment.plan import Plan
     from volumedrivers.attachment.results import Result
 
@@ -74,6 +75,16 @@ class Operation(base.ShowOne):
     @abc.abstractmethod
     def plan(self, args: argparse.Namespace) -> 'Plan':
         """Say what ``do`` would do."""
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run; print for a program what was done and left, also where it failed."""
+        try:
+            return super().run(parsed_args)
+        except BaseException as error:
+            failure: Failure | None = getattr(error, 'failure', None)
+            if failure is not None and _is_for_programs(parsed_args):
+                super().produce_output(parsed_args, *self.cells(parsed_args, failure.to_dict()))
+            raise
 
     def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Do it, or say what would be done."""
@@ -216,6 +227,11 @@ def _add_dry_run(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='print the steps, and what each would do; change nothing',
     )
+
+
+def _is_for_programs(args: argparse.Namespace) -> bool:
+    # Of a person's columns a failure has others, and its sentence says it all.
+    return args.formatter not in ('text', 'table') and not args.columns
 
 
 def _as_lines(args: argparse.Namespace) -> bool:

@@ -20,6 +20,9 @@ from volumedrivers import exception
 from volumedrivers.cmd import secrecy
 from volumedrivers.cmd import text
 
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.failure import Failure
+
 OK = 0
 INTERRUPTED = 130  # as a shell counts SIGINT
 DISAGREEMENT = 8
@@ -89,6 +92,14 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     exception.ExtendVolumeNotSupported: 'Detach the volume, extend it, and attach it again.',
 }
 
+# What the journal has of an attachment after an operation on it failed.
+_RECORD = {
+    'none': 'nothing is recorded',
+    'attached': 'recorded as attached, as before',
+    'unfinished': 'recorded as unfinished; "volumedrivers recover" goes on',
+    'unknown': 'what is recorded cannot be read',
+}
+
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code of the command line for an error."""
@@ -106,7 +117,8 @@ def explain(
 ) -> str:
     """Return what a person reads about an error and its causes, in lines.
 
-    First what happened, then what caused it, then what to do.
+    First what happened, then what caused it, what an operation has done and left
+    all the same, and what to do.
 
     :param debug: add the traceback
     :param width: of the terminal; None: no line is broken
@@ -114,6 +126,7 @@ def explain(
     parts = [_what_happened(error)]
     parts += [('  caused by  ', _cause(cause)) for cause in _causes(error)]
     parts += [('  moreover   ', _one_line(note)) for note in getattr(error, '__notes__', ())]
+    parts += _what_was_done(error)
     parts += [('  what to do ', advice) for advice in (_what_to_do(error),) if advice]
     lines = [_wrapped(*part, width) for part in parts]
     if debug:
@@ -145,6 +158,28 @@ def _what_happened(error: BaseException) -> tuple[str, str]:
     if isinstance(error, KeyboardInterrupt):
         return '', 'Interrupted.'
     return 'Error: ', f'unexpected {_cause(error)} {_place(error)}'.rstrip()
+
+
+def _what_was_done(error: BaseException) -> list[tuple[str, str]]:
+    """Return what is told of an operation that stopped at a step."""
+    failure: Failure | None = getattr(error, 'failure', None)
+    if failure is None:
+        return []
+    took = ', '.join(
+        f'{name} {"failed after " if name == failure.step else ""}{seconds:g} s'
+        for name, seconds in failure.seconds.items()
+    )
+    not_done = f'; not done: {", ".join(failure.not_done)}' if failure.not_done else ''
+    parts = [('  steps      ', f'{took}{not_done}')]
+    volume = [failure.identity] if failure.identity else []
+    if failure.paths_asked is not None:
+        volume.append(f'{failure.paths_found} of {failure.paths_asked} paths')
+    volume += [f'{path.name}: {path.reason}' for path in failure.paths_failed]
+    if volume:
+        parts.append(('  volume     ', _one_line(', '.join(volume))))
+    left = ', '.join(failure.leftovers)
+    parts.append(('  left       ', '; '.join(filter(None, (left, _RECORD[failure.record])))))
+    return parts
 
 
 def _what_to_do(error: BaseException) -> str:

@@ -70,6 +70,7 @@ class Repair(dry_run.Operations):
         'guest',
         'target',
         'volume_id',
+        'identity',
         'paths_before',
         'paths_found',
         'paths_asked',
@@ -154,5 +155,4 @@ class Repair(dry_run.Operations):
             result = self.program.services.manager.repair(
                 args.guest, args.volume, connection_info=self._info
             )
-        row = {name: getattr(result, name, None) for name in self.COLUMNS}
-        return row | {'seconds': round(sum(result.seconds.values()), 3)}
+        return {name: getattr(result, name, None) for name in self.COLUMNS}
