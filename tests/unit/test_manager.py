@@ -777,6 +777,26 @@ def test_repair_of_what_is_another_volume_now(room: Room) -> None:
     assert room.calls == []
 
 
+def test_forget_by_force_says_what_it_leaves(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.manager.attach(room.info, 'web1')
+    room.driver.left.append(Remainder('device', '/dev/sdb'))
+    result = room.manager.forget('web1', 'vda', force=True)
+    assert result.leftovers == ('disk vda of guest web1', str(room.driver.left[0]))
+    assert (result.identity, result.paths_found, result.degraded) == ('wwn:3600', 2, False)
+    assert result.seconds.keys() == {'look', 'record'}
+    assert room.record() is None
+    assert 'disconnect' not in room.calls
+
+    def broken(*_: object, **__: object) -> typing.NoReturn:
+        raise ZeroDivisionError('a mistake')
+
+    room.guest.present.clear()
+    room.manager.attach(room.info, 'web1')
+    monkeypatch.setattr(room.driver, 'remains', broken)
+    assert room.manager.forget('web1', 'vda', force=True).leftovers == ('not known: a mistake',)
+    assert room.record() is None
+
+
 def test_forget(room: Room) -> None:
     room.manager.attach(room.info, 'web1')
     with pytest.raises(exception.StillInUse):

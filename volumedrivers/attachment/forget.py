@@ -12,17 +12,56 @@
 
 """Take an attachment out of the journal, and touch nothing else."""
 
+import time
 import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment.record import Record
+from volumedrivers.attachment.results import ForgetResult
+from volumedrivers.attachment.results import paths_of
 from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import deadline
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
     from volumedrivers.libvirt.connected_volume import Remainder
     from volumedrivers.libvirt.guest import Guest
+
+
+def forget(
+    context: 'AttachmentContext', guest: 'Guest', record: Record, *, force: bool
+) -> ForgetResult:
+    """Remove the row.
+
+    :param force: even if something of it is still there
+    :raises StillInUse: the guest has the disk, or the host the device
+    """
+    seconds = {}
+    started = time.monotonic()
+    left: tuple[str, ...] = ()
+    if force:
+        left = what_is_left(context, guest, record)
+    else:
+        require_unused(context, guest, record)
+    seconds['look'] = round(time.monotonic() - started, 3)
+    started = time.monotonic()
+    context.journal.remove(record.key)
+    seconds['record'] = round(time.monotonic() - started, 3)
+    return ForgetResult(
+        guest=record.domain_name,
+        guest_uuid=record.domain_uuid,
+        volume_id=record.volume_id,
+        driver_volume_type=record.driver_volume_type,
+        target=record.target,
+        source=record.source,
+        operation=None if record.operation is None else str(record.operation),
+        step=record.step or None,
+        problem=record.problem or None,
+        leftovers=left,
+        seconds=seconds,
+        **paths_of(record.volume),
+    )
 
 
 def require_unused(context: 'AttachmentContext', guest: 'Guest', record: Record) -> None:
@@ -44,11 +83,17 @@ def require_unused(context: 'AttachmentContext', guest: 'Guest', record: Record)
 
 def what_is_left(context: 'AttachmentContext', guest: 'Guest', record: Record) -> tuple[str, ...]:
     """Say what stays where it is; also what cannot be known."""
-    try:
+
+    def look() -> tuple[str, ...]:
         disk = guest_disks.find(guest, record.volume_id)
         in_guest = (f'disk {guest_disks.target_of(disk)} of guest {guest.name}',) if disk else ()
         return (*in_guest, *map(str, _remains(context, record)))
-    except exception.VolumeDriversError as error:
+
+    # A host that hangs, or a driver that is broken, is why somebody forgets.
+    what = f'a look at what is left of volume {record.volume_id}'
+    try:
+        return deadline.call(look, what=what, seconds=context.options.prove_timeout)
+    except Exception as error:
         return (f'not known: {error}',)
 
 

@@ -57,6 +57,7 @@ from volumedrivers.attachment.results import DetachResult
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.results import ExtendResult
 from volumedrivers.attachment.results import Finding
+from volumedrivers.attachment.results import ForgetResult
 from volumedrivers.attachment.results import Outcome
 from volumedrivers.attachment.results import QosResult
 from volumedrivers.attachment.results import Repaired
@@ -306,12 +307,11 @@ class AttachmentManager:
             for record in repair_all.lacking(self.context, domain_uuid)
         )
 
-    def forget(self, guest: str, volume: str, *, force: bool = False) -> Record:
+    def forget(self, guest: str, volume: str, *, force: bool = False) -> ForgetResult:
         """Take an attachment out of the journal; nothing else is touched.
 
         :param guest: name or UUID; by its UUID also a guest that is gone
-        :param force: even if something of it is still there
-        :returns: what was forgotten
+        :param force: even if something of it is still there; the result says what
         :raises StillInUse: the guest has the disk, or the host the device
         :raises NotRecorded
         """
@@ -321,10 +321,7 @@ class AttachmentManager:
             record = self.context.journal.get(make_key(domain.uuid, volume_id))
             if record is None:
                 raise exception.NotRecorded(volume=volume, guest=guest)
-            if not force:
-                forget.require_unused(self.context, domain, record)
-            self.context.journal.remove(record.key)
-            return record
+            return forget.forget(self.context, domain, record, force=force)
 
     def recover(
         self, connection_infos: Mapping[str, ConnectionInfo] | None = None

@@ -17,6 +17,7 @@ import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import logging
 import typing
 
 from volumedrivers import exception
@@ -24,6 +25,8 @@ from volumedrivers.cmd import base
 from volumedrivers.cmd import dry_run
 from volumedrivers.cmd import errors
 from volumedrivers.cmd import text
+
+LOG = logging.getLogger(__name__)
 
 _SEVERITY_WIDTH = 9
 _UNSETTLED = ('failed', 'running')
@@ -205,21 +208,14 @@ class Forget(dry_run.Operation):
 
     def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Return what was forgotten."""
-        record = self.program.services.manager.forget(args.guest, args.volume, force=args.force)
-        volume = record.volume
-        identity = None if volume is None else volume.identity
-        return {
-            'forgotten': True,
-            'guest': record.domain_name,
-            'guest_uuid': record.domain_uuid,
-            'volume_id': record.volume_id,
-            'target': record.target,
-            'source': record.source,
-            'identity': None if identity is None else str(identity),
-            'operation': None if record.operation is None else str(record.operation),
-            'step': record.step or None,
-            'problem': record.problem or None,
-        }
+        result = self.program.services.manager.forget(args.guest, args.volume, force=args.force)
+        if result.leftovers:
+            LOG.warning(
+                'of volume %s is still here, and nobody will remove it: %s',
+                result.volume_id,
+                ', '.join(result.leftovers),
+            )
+        return {'forgotten': True, **result.to_dict()}
 
 
 def _lines(row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
