@@ -91,10 +91,6 @@ class Facts:
         """The block devices of this host."""
         return self.context.registry.context.devices
 
-    def rows_of(self, volume_id: str) -> 'Iterator[Record]':
-        """Yield the rows of a volume."""
-        return (row for row in self.rows.values() if row.volume_id == volume_id)
-
     def is_here(self, row: 'Record') -> bool:
         """Whether a row says what is on this host now."""
         return row.boot_id == self.boot_id

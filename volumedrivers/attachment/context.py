@@ -17,14 +17,12 @@ import dataclasses
 import socket
 import typing
 
-from volumedrivers import exception
 from volumedrivers.attachment import users
 from volumedrivers.host import boot
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.encryption import Encryptor
     from volumedrivers.attachment.journal import Journal
-    from volumedrivers.attachment.record import Record
     from volumedrivers.connection_info import ConnectionInfo
     from volumedrivers.host.fair_lock import FairLocks
     from volumedrivers.host.fair_lock import Held
@@ -32,7 +30,7 @@ if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.hypervisor import Hypervisor
     from volumedrivers.libvirt.registry import Registry
 
-#: is told each step: operation, step, and before, after, failed or undone
+#: is told each step: operation, step, and before, after or failed
 Observer = Callable[[str, str, str], None]
 
 
@@ -93,13 +91,4 @@ class AttachmentContext:
             (self.volume_lock(volume_id),),
             what=f'{operation} of volume {volume_id} and guest {guest}',
             seconds=self.options.lock_timeout if seconds is None else seconds,
-        )
-
-
-def require_same(record: 'Record', found: object, path: str) -> None:
-    """:raises IdentityMismatch: the volume is not what was recorded"""
-    expected = record.volume.identity if record.volume is not None else None
-    if expected is not None and found is not None and found != expected:
-        raise exception.IdentityMismatch(
-            path=path, found=str(found), expected=str(expected), volume_id=record.volume_id
         )

@@ -198,11 +198,7 @@ class Journal:
     ) -> tuple[Record, ...]:
         where = f' WHERE {" AND ".join(conditions)}' if conditions else ''
         rows = connection.execute(_SELECT + where, values).fetchall()
-        records = [self._record(row) for row in rows]
-        records.sort(
-            key=lambda record: (record.domain_name, record.target or '', record.volume_id)
-        )
-        return tuple(records)
+        return tuple(sorted(map(self._record, rows), key=_order))
 
     def _record(self, row: _Row) -> Record:
         try:
