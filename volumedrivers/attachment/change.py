@@ -65,7 +65,10 @@ class Change(Work):
     def identify(self) -> None:
         """Make sure that it still is the volume that is changed."""
         volume = self.volume
-        if volume is not None and self.found_identity() is None and volume.path is not None:
+        if volume is None or self.found_identity() is not None:
+            return
+        # What has no identity of its own cannot be missed by it.
+        if volume.path is not None and volume.identity is not None:
             raise exception.VolumeNotConnected(volume_id=self.volume_id)
 
     def done(self) -> None:

@@ -72,7 +72,7 @@ class ConnectAgain(Work):
         """
         found, recorded = self._connected(), self.recorded
         now = self.driver.current_identity(self.info, found)
-        if now is None and found.path is not None:
+        if now is None and found.identity is not None and found.path is not None:
             raise exception.VolumeDeviceNotFound(
                 volume_id=self.volume_id, reason=f'{found.path} vanished as soon as it was found'
             )
