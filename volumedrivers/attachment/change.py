@@ -48,14 +48,7 @@ class Change(Work):
         require_volume(self.guest, self.volume_id, disk, volume)
         if disk is None:
             raise exception.DiskNotFound(guest=self.guest.name, disk=volume or self.volume_id)
-        self.learn(target=guest_disks.target_of(disk))
-        if self.before is None:
-            found = guest_disks.connected_volume(
-                disk, self.info, self.context.registry.context.devices
-            )
-            if found is not None:
-                self.require_nobody_elses(found)
-            self.learn(volume=found, source=guest_disks.source_of(disk))
+        self.know_disk(disk)
 
     @property
     def target(self) -> str:

@@ -122,14 +122,7 @@ class Detach(Work):
         """
         disk = self._seen = self._disk()
         if disk is not None:
-            self.learn(target=guest_disks.target_of(disk))
-            if self.before is None:
-                found = guest_disks.connected_volume(
-                    disk, self.info, self.context.registry.context.devices
-                )
-                if found is not None:
-                    self.require_nobody_elses(found)
-                self.learn(volume=found, source=guest_disks.source_of(disk))
+            self.know_disk(disk)
         require_volume(self.guest, self.volume_id, disk, volume)
 
     def detach(self) -> None:

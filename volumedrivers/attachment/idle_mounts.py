@@ -38,7 +38,7 @@ def remove(context: 'AttachmentContext') -> Iterator[Outcome]:
     try:
         idle = shares.idle()
     except exception.VolumeDriversError as error:
-        yield _outcome('failed', f'shares that nobody uses cannot be looked for: {error}', 0.0)
+        yield outcome('failed', f'shares that nobody uses cannot be looked for: {error}', 0.0)
         return
     for share in idle:
         started = time.monotonic()
@@ -49,7 +49,7 @@ def remove(context: 'AttachmentContext') -> Iterator[Outcome]:
             action, detail = 'finished', f'nobody used {what} any more; it is unmounted'
         except exception.VolumeDriversError as error:
             action, detail = 'failed', f'nobody counted uses {what} any more: {error}'
-        yield _outcome(action, detail, time.monotonic() - started)
+        yield outcome(action, detail, time.monotonic() - started)
 
 
 def look(context: 'AttachmentContext') -> Iterator[tuple[Share, str | None]]:
@@ -70,7 +70,8 @@ def look(context: 'AttachmentContext') -> Iterator[tuple[Share, str | None]]:
             yield share, None
 
 
-def _outcome(action: str, detail: str, seconds: float) -> Outcome:
+def outcome(action: str, detail: str, seconds: float) -> Outcome:
+    """Return what was made of a mount."""
     return Outcome(
         guest='',
         guest_uuid='',

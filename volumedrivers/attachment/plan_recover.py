@@ -120,17 +120,9 @@ def _mounts(context: 'AttachmentContext') -> Iterator[PlannedOutcome]:
 
 
 def _of_mount(action: str, detail: str, steps: tuple[PlannedStep, ...] = ()) -> PlannedOutcome:
-    return PlannedOutcome(
-        guest='',
-        guest_uuid='',
-        volume_id='',
-        operation=None,
-        step='unmount',
-        action=action,
-        detail=detail,
-        seconds=sum(step.seconds for step in steps),
-        steps=steps,
-    )
+    seconds = sum(step.seconds for step in steps)
+    outcome = idle_mounts.outcome(action, detail, seconds)
+    return PlannedOutcome(**outcome.to_dict(), steps=steps)
 
 
 def _outcome(

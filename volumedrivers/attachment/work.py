@@ -30,6 +30,7 @@ if typing.TYPE_CHECKING:
     from volumedrivers.host.fair_lock import Held
     from volumedrivers.libvirt.connected_volume import Identity
     from volumedrivers.libvirt.connected_volume import Remainder
+    from volumedrivers.libvirt.disk import Disk
     from volumedrivers.libvirt.guest import Guest
 
 # Kinds of a Remainder that are a device of this host.
@@ -140,6 +141,19 @@ class Work:
                 volume_id=self.volume_id,
             )
         return found
+
+    def know_disk(self, disk: 'Disk') -> None:
+        """Keep what the guest calls the volume; of an unrecorded one, what its disk tells.
+
+        :raises IdentityMismatch: its device is another volume's
+        """
+        self.learn(target=guest_disks.target_of(disk))
+        if self.before is None:
+            devices = self.context.registry.context.devices
+            found = guest_disks.connected_volume(disk, self.info, devices)
+            if found is not None:
+                self.require_nobody_elses(found)
+            self.learn(volume=found, source=guest_disks.source_of(disk))
 
     def require_nobody_elses(self, volume: ConnectedVolume) -> None:
         """Refuse a device that the journal has as another volume.
