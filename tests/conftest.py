@@ -12,7 +12,26 @@
 
 """Load os-brick as the package does, before a test imports a part of it."""
 
+import functools
+import importlib.metadata
+import sys
+import typing
+
 from volumedrivers.host import bootstrap
 
 # Otherwise it brings eventlet into the process that runs the tests.
 bootstrap.load_os_brick()
+
+# Every Registry looks for plug-ins, and reads the metadata of all packages for
+# it; they do not change while the tests run, except where a test adds a path.
+_PATH = list(sys.path)
+_look = importlib.metadata.entry_points
+_look_once = functools.cache(_look)
+
+
+def _entry_points(**wanted: typing.Any) -> importlib.metadata.EntryPoints:
+    found = (_look_once if sys.path == _PATH else _look)(**wanted)
+    return typing.cast(importlib.metadata.EntryPoints, found)
+
+
+importlib.metadata.entry_points = _entry_points

@@ -361,7 +361,7 @@ def test_what_nova_writes_comes_back_the_same():
 
 @settings(
     deadline=None,
-    max_examples=150,
+    max_examples=75,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(disk_strategies.any_document(Disk))
@@ -373,7 +373,7 @@ def test_any_disk_is_what_it_was_when_parsed(disk):
 
 @settings(
     deadline=None,
-    max_examples=150,
+    max_examples=75,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(disk_strategies.valid_disk())

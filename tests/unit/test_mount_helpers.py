@@ -40,9 +40,13 @@ PLACE = '/mnt/of the tests/0123'
 def helper() -> Iterator[subprocess.Popen[bytes]]:
     """Something that looks like mount(8) at work."""
     process = subprocess.Popen(
-        [sys.executable, '-c', 'input()', '-t', 'nfs', 'server:/export', PLACE],
+        [sys.executable, '-S', '-c', 'input(".")', '-t', 'nfs', 'server:/export', PLACE],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
+    # Popen returns before /proc has the new arguments.
+    assert process.stdout is not None
+    process.stdout.read(1)
     yield process
     process.kill()
     process.communicate()

@@ -106,7 +106,10 @@ def test_failed_attach_is_undone(room: Room) -> None:
 
 @pytest.mark.parametrize('operation', [Operation.ATTACH, Operation.DETACH])
 @pytest.mark.parametrize('in_guest', [True, False])
-def test_recover(room: Room, operation: Operation, in_guest: bool) -> None:
+def test_recover(
+    room: Room, monkeypatch: pytest.MonkeyPatch, operation: Operation, in_guest: bool
+) -> None:
+    monkeypatch.setattr('volumedrivers.attachment.detach._FORMER_REQUEST', 0.0)
     room.manager.attach(room.info, 'web1')
     journal = room.manager.context.journal
     (record,) = journal.find()

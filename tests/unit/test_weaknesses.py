@@ -19,6 +19,7 @@ the table names them, and the last test here makes sure that they are there.
 import ast
 from collections.abc import Callable
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -542,7 +543,8 @@ def rows_of_the_table() -> list[tuple[str, str]]:
     return [(part.split(maxsplit=1)[0], part) for part in parts]
 
 
-def names_of_tests(path: pathlib.Path) -> set[str]:
+@functools.cache
+def names_of_tests(path: pathlib.Path) -> frozenset[str]:
     """Return the names of a file's tests, as pytest writes them."""
     names = set()
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
@@ -554,7 +556,7 @@ def names_of_tests(path: pathlib.Path) -> set[str]:
                 for each in node.body
                 if isinstance(each, ast.FunctionDef)
             }
-    return {name for name in names if name.rpartition('::')[2].startswith('test_')}
+    return frozenset(name for name in names if name.rpartition('::')[2].startswith('test_'))
 
 
 def test_table_has_every_weakness_once_and_names_tests_that_exist() -> None:
