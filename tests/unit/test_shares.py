@@ -65,6 +65,12 @@ def share(tmp_path):
 
 
 @pytest.fixture
+def hasty(mounts, monkeypatch):
+    """For what never comes."""
+    monkeypatch.setattr(shares.ShareMounts, 'seconds', 0.2)
+
+
+@pytest.fixture
 def silent(share):
     fuse = real_mounts.SilentFuse(share.source, share.mount_point)
     yield fuse
@@ -415,21 +421,21 @@ class TestFailures:
 
 
 class TestServersThatDoNotAnswer:
-    def test_acquire_gives_up(self, mounts, share, silent):
+    def test_acquire_gives_up(self, mounts, share, silent, hasty):
         with pytest.raises(exception.DeadlineExceeded, match=r'server\.example'):
             mounts.acquire(share, 'a')
         assert mounts.users.users(share.mount_point) == frozenset()
 
-    def test_resolve_gives_up(self, mounts, share, silent):
+    def test_resolve_gives_up(self, mounts, share, silent, hasty):
         with pytest.raises(exception.DeadlineExceeded):
             mounts.resolve(share, 'volume')
 
-    def test_inspect_gives_up(self, mounts, share, silent):
+    def test_inspect_gives_up(self, mounts, share, silent, hasty):
         path = os.path.join(share.mount_point, 'volume')
         with pytest.raises(exception.DeadlineExceeded):
             mounts.inspect(path, 'qcow2', root=share.mount_point)
 
-    def test_source_of_gives_up(self, mounts, share, silent):
+    def test_source_of_gives_up(self, mounts, share, silent, hasty):
         with pytest.raises(exception.DeadlineExceeded):
             mounts.source_of(os.path.join(share.mount_point, 'volume'), ('gpfs',))
 
