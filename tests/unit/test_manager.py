@@ -627,10 +627,15 @@ def test_what_could_not_be_undone_stays_for_recover(room: Room) -> None:
 
 
 @pytest.mark.parametrize('operation', ['attach', 'extend', 'set_qos'])
-def test_the_next_operation_settles_what_was_interrupted(room: Room, operation: str) -> None:
+def test_the_next_operation_settles_what_was_interrupted(
+    room: Room, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
     half_attached(room)
     if operation == 'attach':
         room.manager.attach(room.info, 'web1')
+        (said,) = caplog.messages
+        assert said.startswith('attach of volume')
+        assert 'had stopped in step undo connect; it was undone first: ' in said
         assert room.calls == ['disconnect', 'connect', 'get_disk', 'attach_disk']
         return
     arguments = (fake.GIB,) if operation == 'extend' else (IOTune(read_iops_sec=1),)

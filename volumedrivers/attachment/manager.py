@@ -23,10 +23,12 @@ import os
 import typing
 
 from oslo_config import cfg
+from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.attachment import audit
 from volumedrivers.attachment import forget
+from volumedrivers.attachment import former_work
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import inventory
 from volumedrivers.attachment import lookup
@@ -76,6 +78,8 @@ if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.guest import Guest
     from volumedrivers.libvirt.hypervisor import Hypervisor
 
+LOG = logging.getLogger(__name__)
+
 JOURNAL = 'attachments.sqlite'
 LOCKS = 'volumedrivers'
 
@@ -88,6 +92,12 @@ class AttachmentManager:
     undone first.  What libvirt cannot say is never taken for "it is not
     there": the operation stops.  Shared by threads and, through journal and
     locks, by processes.
+
+    Besides what is named there, every operation raises GuestNotFound,
+    HypervisorUnavailable, JournalUnusable, LockHeld when another one has the
+    volume or its target, DeadlineExceeded when a step is late, and what the
+    driver raises, all VolumeDriversError.  ``failure.of(error)`` says what was
+    done and what is left.
     """
 
     def __init__(self, context: AttachmentContext) -> None:
@@ -170,6 +180,7 @@ class AttachmentManager:
         :raises InvalidOption: the guest has another volume under this target
         :raises IdentityMismatch: the device is another volume by now
         :raises LeftoversFound: something is still on the host
+        :raises Busy: a program of an operation that was interrupted still runs
         :raises VolumeDriversError: of the driver, or of libvirt; call again
         """
         domain = guest_disks.look_up(self.context.hypervisor, guest)
@@ -179,6 +190,8 @@ class AttachmentManager:
             # volume is about to go.
             before = self.context.journal.get(make_key(domain.uuid, volume_id))
             info = lookup.connection_info(before, connection_info, domain, volume or volume_id)
+            if before is not None:
+                former_work.wait(self.context, before, info, force=force)
             job = Detach(
                 self.context,
                 domain,
@@ -375,7 +388,16 @@ class AttachmentManager:
         record = self.context.journal.get(make_key(domain.uuid, volume_id))
         if record is None or record.is_settled:
             return record
-        recover.finish(self.context, record, held)
+        action, detail = recover.finish(self.context, record, held)
+        LOG.warning(
+            '%s of volume %s and guest %s had stopped in step %s; it was %s first: %s',
+            record.operation,
+            record.volume_id,
+            record.domain_name,
+            record.step or 'none',
+            action,
+            detail,
+        )
         return self.context.journal.get(record.key)
 
     def _recorded(self, domain: 'Guest', volume_id: str, volume: str, held: 'Held') -> Record:
