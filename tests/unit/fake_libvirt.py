@@ -194,10 +194,6 @@ class FakeConnection:
     def isAlive(self) -> int:
         return int(self.alive)
 
-    def setKeepAlive(self, interval: int, count: int) -> int:
-        self.play('setKeepAlive')
-        return 0
-
     def registerCloseCallback(self, callback: typing.Any, opaque: object) -> int:
         self.close_callback = callback, opaque
         return 0

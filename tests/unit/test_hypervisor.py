@@ -11,6 +11,7 @@
 #    under the License.
 
 import threading
+import time
 import typing
 
 import libvirt
@@ -22,6 +23,7 @@ from tests.unit.fake_libvirt import NO_DOMAIN
 from tests.unit.fake_libvirt import FakeConnection
 from tests.unit.fake_libvirt import FakeDomain
 from volumedrivers import exception
+from volumedrivers.host.deadline import Call
 from volumedrivers.libvirt import errors
 from volumedrivers.libvirt import hypervisor as hypervisor_module
 from volumedrivers.libvirt.hypervisor import Hypervisor
@@ -214,11 +216,58 @@ def test_connection_without_events_is_not_kept(daemon: Daemon, hypervisor: Hyper
     assert daemon.connections[0].closed
 
 
-def test_driver_without_keepalive_is_kept(daemon: Daemon, hypervisor: Hypervisor) -> None:
-    raised = fake_libvirt.error(libvirt.VIR_ERR_NO_SUPPORT)
-    daemon.prepare = lambda connection: connection.script.update(setKeepAlive=[raised])
+def test_answer_that_does_not_come_ends_the_connection(daemon: Daemon) -> None:
+    hypervisor = Hypervisor('qemu:///system', own_event_loop=False, answer_timeout=0.05)
+    go_on = threading.Event()
+    daemon.prepare = lambda connection: connection.script.update(list=[lambda: go_on.wait(10)])
+    with pytest.raises(exception.HypervisorUnavailable, match=r'0\.05 s, to list the guests'):
+        hypervisor.guests()
+    daemon.prepare = lambda connection: None
+    assert [guest.name for guest in hypervisor.guests()] == ['vm1']
+    assert [connection.closed for connection in daemon.connections] == [True, False]
+    go_on.set()
+
+
+def test_connection_that_cannot_be_closed_is_left(daemon: Daemon, hypervisor: Hypervisor) -> None:
+    """libvirt asks a daemon that hangs to forget what it reports, and waits."""
+    hypervisor.guests()
+    go_on = threading.Event()
+    first = daemon.connections[0]
+    first.script['domainEventDeregisterAny'] = [lambda: go_on.wait(30)]
+    first.alive = False
     assert hypervisor.guests()
-    assert not daemon.connections[0].closed
+    assert not first.closed
+    go_on.set()
+
+
+def test_those_who_wait_in_a_queue_share_the_failure(
+    monkeypatch: pytest.MonkeyPatch, hypervisor: Hypervisor
+) -> None:
+    attempts = []
+    go_on = threading.Event()
+
+    def hang(uri: str) -> None:
+        attempts.append(uri)
+        go_on.wait(10)
+        raise fake_libvirt.error(libvirt.VIR_ERR_SYSTEM_ERROR, 'Connection refused')
+
+    monkeypatch.setattr(libvirt, 'open', hang)
+    began = threading.Barrier(9)
+
+    def ask() -> None:
+        began.wait(10)
+        hypervisor.guests()
+
+    calls = [Call(ask, what='the guests') for _ in range(8)]
+    began.wait(10)
+    while not attempts:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    go_on.set()
+    for call in calls:
+        with pytest.raises(exception.HypervisorUnavailable, match='Connection refused'):
+            call.wait(10)
+    assert len(attempts) == 1
 
 
 def test_closed_is_closed(daemon: Daemon, hypervisor: Hypervisor) -> None:

@@ -91,7 +91,9 @@ class Services:
                     tool='libvirt-python', package='volumedrivers[libvirt], or python3-libvirt'
                 ) from error
 
-            self._hypervisor = Hypervisor(self.uri)
+            self._hypervisor = Hypervisor(
+                self.uri, answer_timeout=self.conf.volumedrivers.libvirt_timeout
+            )
         return self._hypervisor
 
     @functools.cached_property

@@ -35,6 +35,18 @@ below what a slow connect takes makes operations fail that only had to wait.
         least=0.0,
     ),
     _seconds(
+        'libvirt_timeout',
+        45.0,
+        """
+Seconds that libvirt itself may take for an answer, or to accept a connection
+(30 s at most).  A daemon that hangs is given up after that: the operation
+fails and says what was asked, and guests go on.  A shorter time makes a daemon
+that is only slow count as unreachable.  What QEMU has to do has other
+deadlines.
+""",
+        least=1.0,
+    ),
+    _seconds(
         'connect_timeout',
         300.0,
         """

@@ -319,19 +319,26 @@ class Guest:
             )
 
     def _ask(
-        self, action: str, question: typing.Callable[[libvirt.virDomain], typing.Any]
+        self,
+        action: str,
+        question: typing.Callable[[libvirt.virDomain], typing.Any],
+        *,
+        of_qemu: bool = False,
     ) -> typing.Any:
         return self.hypervisor.ask(
             f'{action} guest {self._name}',
             lambda _: question(self.hypervisor.domain(self._uuid)),
             guest=self._name,
+            of_qemu=of_qemu,
         )
 
     def _ask_qemu(
         self, action: str, question: typing.Callable[[libvirt.virDomain], typing.Any]
     ) -> typing.Any:
         return self._ask(
-            action, lambda domain: self._wait_for_qemu(action, lambda: question(domain))
+            action,
+            lambda domain: self._wait_for_qemu(action, lambda: question(domain)),
+            of_qemu=True,
         )
 
     def _wait_for_qemu(self, action: str, function: typing.Callable[[], typing.Any]) -> typing.Any:

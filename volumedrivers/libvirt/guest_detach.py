@@ -145,7 +145,11 @@ class Detachment:
         xml = etree.tostring(disk.element, encoding='unicode', with_tail=False)
         try:
             domain = self.hypervisor.domain(self.guest_uuid)
-            domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+            # It waits for whatever QEMU is doing for libvirt.
+            self.hypervisor.within_deadline(
+                f'release {self.disk_name}',
+                lambda: domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_CONFIG),
+            )
         except libvirt.libvirtError as e:
             if errors.is_connection_lost(e) or errors.is_no_domain(e):
                 raise self._translated(e) from e

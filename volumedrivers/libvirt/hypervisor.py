@@ -13,8 +13,8 @@
 """The connection to libvirt: its event loop, reconnects, guests and secrets."""
 
 import contextlib
-import queue
 import threading
+import time
 import typing
 import urllib.parse
 import uuid
@@ -34,11 +34,14 @@ LOG = logging.getLogger(__name__)
 
 Answer = typing.TypeVar('Answer')
 
-# A daemon that says nothing for so long is given up: interval in seconds,
-# and how many may go unanswered.
-KEEPALIVE = (5, 6)
-# A daemon that hangs before keepalive works is given up after so many seconds.
+# A daemon that hangs before it has accepted is given up after so many seconds.
 OPEN_DEADLINE = 30.0
+# So many seconds libvirt itself may take to answer.  libvirt's own keepalive is
+# not used: when it ends a connection on which several threads wait, libvirt 9.0
+# wakes one, leaves the others for ever, and crashes the process later.
+ANSWER_DEADLINE = 45.0
+# So many seconds saying goodbye may take; a daemon that hangs never answers.
+_GOODBYE = 1.0
 # So many domains are remembered at most.
 KNOWN_DOMAINS = 256
 # What QEMU has to do itself may take so many seconds.  libvirt waits for QEMU
@@ -62,10 +65,15 @@ class Hypervisor:
         and keep libvirt from printing errors to stderr.  A program that has a
         loop for libvirt already, such as nova-compute, says False; it must
         have registered it before, and must run it.
+    :param answer_timeout: seconds that libvirt itself may take for an answer,
+        as option libvirt_timeout says; default: ANSWER_DEADLINE
     """
 
-    def __init__(self, uri: str, *, own_event_loop: bool = True) -> None:
+    def __init__(
+        self, uri: str, *, own_event_loop: bool = True, answer_timeout: float | None = None
+    ) -> None:
         self.uri = uri
+        self._answer_timeout = ANSWER_DEADLINE if answer_timeout is None else answer_timeout
         self.events = GuestEvents()
         self.secrets = SecretStore(self)
         self._own_event_loop = own_event_loop
@@ -78,6 +86,8 @@ class Hypervisor:
         # reported late, does not end the new one.
         self._generation = 0
         self._lost = False
+        self._failed_at = 0.0
+        self._failure = ''
         self._closed = False
 
     @property
@@ -91,6 +101,7 @@ class Hypervisor:
         :raises HypervisorUnavailable: libvirt cannot be reached, or this
             object was closed
         """
+        asked = time.monotonic()
         with self._lock:
             if self._closed:
                 raise exception.HypervisorUnavailable(
@@ -100,6 +111,9 @@ class Hypervisor:
                 LOG.info('The connection to libvirt at %s was lost; opening it again', self.uri)
                 self._drop()
             if self._connection is None:
+                if self._failed_at > asked:
+                    # Whoever was before us in the queue has just tried in vain.
+                    raise exception.HypervisorUnavailable(uri=self.uri, reason=self._failure)
                 self._connect()
             return self._connection
 
@@ -109,6 +123,7 @@ class Hypervisor:
         question: typing.Callable[[libvirt.virConnect], Answer],
         *,
         guest: str | None = None,
+        of_qemu: bool = False,
     ) -> Answer:
         """Ask libvirt something that changes nothing.
 
@@ -116,16 +131,34 @@ class Hypervisor:
 
         :param action: what is asked, in words, for an error
         :param guest: name or UUID, where a domain is the matter
+        :param of_qemu: QEMU has to answer as well, with a deadline of its own
         :raises HypervisorUnavailable, GuestNotFound, Busy, HypervisorError
         """
         try:
-            return question(self.connection())
+            return self._answer(action, question, QEMU_DEADLINE if of_qemu else 0.0)
         except libvirt.libvirtError as e:
             if not errors.is_connection_lost(e):
                 raise errors.translate(e, uri=self.uri, action=action, guest=guest) from e
             LOG.info('libvirt at %s went away (%s); asking again', self.uri, e)
         with self.translated(action, guest=guest):
-            return question(self.connection())
+            return self._answer(action, question, QEMU_DEADLINE if of_qemu else 0.0)
+
+    def change(
+        self,
+        action: str,
+        function: typing.Callable[[libvirt.virConnect], Answer],
+        *,
+        guest: str | None = None,
+    ) -> Answer:
+        """Let libvirt do something for which it does not need QEMU; once.
+
+        :param action: what is done, in words, for an error
+        :param guest: name or UUID, where a domain is the matter
+        :raises HypervisorUnavailable: unknown whether it was done
+        :raises GuestNotFound, Busy, HypervisorError
+        """
+        with self.translated(action, guest=guest):
+            return self._answer(action, function, 0.0, interruptible=False)
 
     @contextlib.contextmanager
     def translated(self, action: str, *, guest: str | None = None) -> typing.Iterator[None]:
@@ -218,27 +251,66 @@ class Hypervisor:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _answer(
+        self,
+        action: str,
+        question: typing.Callable[[libvirt.virConnect], Answer],
+        seconds: float,
+        *,
+        interruptible: bool = True,
+    ) -> Answer:
+        """Ask, and give the connection up when there is no answer.
+
+        :raises libvirt.libvirtError, HypervisorUnavailable
+        """
+        connection = self.connection()
+        what = f'libvirt, to {action}'
+        seconds += self._answer_timeout
+        try:
+            return deadline.call(
+                lambda: question(connection),
+                what=what,
+                seconds=seconds,
+                interruptible=interruptible,
+            )
+        except exception.DeadlineExceeded as late:
+            if late.what != what:
+                raise  # of QEMU, which is another matter
+            with self._lock:
+                if connection is self._connection:
+                    self._lost = True
+            self.events.connection_lost()
+            raise exception.HypervisorUnavailable(
+                uri=self.uri, reason=f'it has not answered for {seconds:g} s, to {action}'
+            ) from late
+
     def _connect(self) -> None:
         if self._own_event_loop:
             EventLoop.ensure_running()
         if self.is_embedded:
             EmbeddedSecrets.open(self.uri)
-        try:
-            connection = _open(self.uri)
-        except libvirt.libvirtError as e:
-            # Whatever the code, there is no connection.
-            raise exception.HypervisorUnavailable(uri=self.uri, reason=errors.message(e)) from e
         self._generation += 1
         self._lost = False
-        self._connection = connection
         try:
-            with self.translated('ask for events'):
-                connection.registerCloseCallback(self._connection_closed, self._generation)
-                self._registered = self.events.register(connection)
-                _keep_alive(connection)
-        except BaseException:
-            self._drop()
+            self._connection, self._registered = _open(
+                self.uri, self._prepare, min(OPEN_DEADLINE, self._answer_timeout)
+            )
+        except libvirt.libvirtError as e:
+            # Whatever the code, there is no connection.
+            self._unreachable(errors.message(e))
+            raise exception.HypervisorUnavailable(uri=self.uri, reason=self._failure) from e
+        except exception.HypervisorUnavailable as e:
+            self._unreachable(e.reason)
             raise
+
+    def _unreachable(self, reason: str) -> None:
+        self._failure = reason
+        self._failed_at = time.monotonic()
+
+    def _prepare(self, connection: libvirt.virConnect) -> list[int]:
+        with self.translated('ask for events'):
+            connection.registerCloseCallback(self._connection_closed, self._generation)
+            return self.events.register(connection)
 
     def _is_alive(self, connection: libvirt.virConnect) -> bool:
         try:
@@ -252,15 +324,9 @@ class Hypervisor:
         self._connection = None
         registered, self._registered = self._registered, []
         # Each keeps its connection open.
-        self._domains.clear()
+        domains, self._domains = self._domains, {}
         self._lost = False
-        for callback in registered:
-            with contextlib.suppress(libvirt.libvirtError):
-                connection.domainEventDeregisterAny(callback)
-        with contextlib.suppress(libvirt.libvirtError):
-            connection.unregisterCloseCallback()
-        with contextlib.suppress(libvirt.libvirtError):
-            connection.close()
+        _say_goodbye(connection, registered, domains)
 
     def _connection_closed(
         self, connection: libvirt.virConnect, reason: int, generation: int
@@ -300,39 +366,58 @@ class EmbeddedSecrets:
             return cls._connections[secrets_uri]
 
 
-def _open(uri: str) -> libvirt.virConnect:
+def _open(
+    uri: str, prepare: typing.Callable[[libvirt.virConnect], list[int]], seconds: float
+) -> tuple[libvirt.virConnect, list[int]]:
     """Open, with a deadline: a daemon that hangs keeps the caller for ever.
 
+    :returns: the connection, and what ``prepare`` returned
     :raises libvirt.libvirtError
     :raises HypervisorUnavailable: the deadline passed
     """
-    outcome: queue.SimpleQueue[object] = queue.SimpleQueue()
+    given_up = threading.Event()
 
-    def work() -> None:
+    def work() -> tuple[libvirt.virConnect, list[int]]:
+        connection = libvirt.open(uri)
         try:
-            outcome.put(libvirt.open(uri))
-        except libvirt.libvirtError as e:
-            outcome.put(e)
-
-    threading.Thread(target=work, name='libvirt-open', daemon=True).start()
-    try:
-        result = outcome.get(timeout=OPEN_DEADLINE)
-    except queue.Empty:
-        raise exception.HypervisorUnavailable(
-            uri=uri, reason=f'it accepted but said nothing for {OPEN_DEADLINE:g} s'
-        ) from None
-    if isinstance(result, libvirt.libvirtError):
-        raise result
-    return result
-
-
-def _keep_alive(connection: libvirt.virConnect) -> None:
-    try:
-        connection.setKeepAlive(*KEEPALIVE)
-    except libvirt.libvirtError as e:
-        # Drivers within this process have nothing to keep alive.
-        if e.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            registered = prepare(connection)
+        except BaseException:
+            _close(connection, [])
             raise
+        if given_up.is_set():
+            _close(connection, registered)
+        return connection, registered
+
+    try:
+        return deadline.call(work, what=f'libvirt at {uri}', seconds=seconds)
+    except exception.DeadlineExceeded:
+        given_up.set()
+        raise exception.HypervisorUnavailable(
+            uri=uri, reason=f'it accepted but said nothing for {seconds:g} s'
+        ) from None
+
+
+def _say_goodbye(
+    connection: libvirt.virConnect,
+    registered: list[int],
+    domains: dict[str, libvirt.virDomain],
+) -> None:
+    def work() -> None:
+        domains.clear()
+        _close(connection, registered)
+
+    with contextlib.suppress(exception.DeadlineExceeded):
+        deadline.call(work, what='libvirt, to close the connection', seconds=_GOODBYE)
+
+
+def _close(connection: libvirt.virConnect, registered: list[int]) -> None:
+    for callback in registered:
+        with contextlib.suppress(libvirt.libvirtError):
+            connection.domainEventDeregisterAny(callback)
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.unregisterCloseCallback()
+    with contextlib.suppress(libvirt.libvirtError):
+        connection.close()
 
 
 def _is_uuid(text: str) -> bool:

@@ -69,8 +69,8 @@ class SecretStore:
         self._refuse_embedded()
         number = _number_of(usage_type, usage_id)
         document = Secret(ephemeral=ephemeral, private=True, usage=Usage.of(usage_type, usage_id))
-        with self._hypervisor.translated(f'set the {usage_type} secret for {usage_id}'):
-            connection = self._hypervisor.connection()
+
+        def define(connection: libvirt.virConnect) -> str:
             secret = _look_up(connection, number, usage_id)
             defined = secret is None
             if secret is None:
@@ -84,7 +84,9 @@ class SecretStore:
                     with contextlib.suppress(libvirt.libvirtError):
                         secret.undefine()
                 raise
-            uuid: str = secret.UUIDString()
+            return str(secret.UUIDString())
+
+        uuid = self._hypervisor.change(f'set the {usage_type} secret for {usage_id}', define)
         LOG.debug('libvirt has secret %s for %s %s', uuid, usage_type, usage_id)
         return uuid
 
@@ -144,8 +146,9 @@ class SecretStore:
         """
         self._refuse_embedded()
         number = _number_of(usage_type, usage_id)
-        with self._hypervisor.translated(f'delete the {usage_type} secret for {usage_id}'):
-            secret = _look_up(self._hypervisor.connection(), number, usage_id)
+
+        def undefine(connection: libvirt.virConnect) -> bool:
+            secret = _look_up(connection, number, usage_id)
             if secret is None:
                 return False
             try:
@@ -154,7 +157,9 @@ class SecretStore:
                 if not _is_no_secret(e):
                     raise
                 return False
-        return True
+            return True
+
+        return self._hypervisor.change(f'delete the {usage_type} secret for {usage_id}', undefine)
 
     def _refuse_embedded(self) -> None:
         if self._hypervisor.is_embedded:

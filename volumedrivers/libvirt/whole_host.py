@@ -102,6 +102,7 @@ def capacities(
             lambda connection: hypervisor.within_deadline(
                 action, lambda: question(connection), seconds=_SECONDS
             ),
+            of_qemu=True,
         )
     except (
         exception.HypervisorError,
