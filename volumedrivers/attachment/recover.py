@@ -27,6 +27,7 @@ import typing
 from oslo_log import log as logging
 
 from volumedrivers import exception
+from volumedrivers.attachment import former_work
 from volumedrivers.attachment import idle_mounts
 from volumedrivers.attachment import recover_decision
 from volumedrivers.attachment import steps
@@ -39,6 +40,7 @@ from volumedrivers.attachment.recover_decision import Decision
 from volumedrivers.attachment.recover_decision import InfoOf
 from volumedrivers.attachment.recover_decision import Settle
 from volumedrivers.attachment.results import Outcome
+from volumedrivers.connection_info import ConnectionInfo
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
@@ -104,9 +106,16 @@ def finish(context: 'AttachmentContext', record: Record, held: 'Held') -> tuple[
     """Finish or undo an unfinished row, with the lock of its volume held.
 
     :returns: what was done (finished, undone, failed), and why
+    :raises Busy: a program that the operation ran is still at work
     :raises VolumeDriversError: neither could be done; the row stays
     """
     try:
+        former_work.wait(
+            context,
+            record,
+            ConnectionInfo.parse(record.connection_info),
+            force=bool(record.wanted.get('force')),
+        )
         return _carry_out(recover_decision.of_unfinished(context, record, held))
     except exception.RetryLater as error:
         if record.operation in _CHANGES:

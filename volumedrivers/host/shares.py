@@ -25,8 +25,8 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.host import bootstrap
 from volumedrivers.host import deadline
+from volumedrivers.host import former_processes
 from volumedrivers.host import image_file
-from volumedrivers.host import mount_helpers
 from volumedrivers.host import mount_lock
 from volumedrivers.host import mount_table
 from volumedrivers.host import share_users
@@ -305,7 +305,7 @@ class ShareMounts:
     def _ensure_mounted(self, share: Share, mount: Callable[[], None] | None) -> None:
         place = share.mount_point
         if self.users.claimed(place) == BEGUN:
-            mount_helpers.wait_until_made(place, self.seconds)
+            former_processes.wait_until_made(place, self.seconds)
         found = _find(share)
         if found is not None:
             share.check(found)
@@ -408,7 +408,7 @@ class ShareMounts:
         place = share.mount_point
         claim = self.users.claimed(place)
         if claim == BEGUN and not force:
-            mount_helpers.wait_until_made(place, self.seconds)
+            former_processes.wait_until_made(place, self.seconds)
         found = _find(share)
         ours = found is not None and (
             just_made or (claim in (BEGUN, found.mark) and share.matches(found))
