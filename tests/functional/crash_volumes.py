@@ -17,6 +17,7 @@ import pathlib
 import subprocess
 import typing
 
+from tests.functional.volumes import make_luks
 from tests.functional.volumes import run
 from volumedrivers.testing.libvirtd import find_program
 from volumedrivers.testing.tgt import IscsiTarget
@@ -162,19 +163,7 @@ class EncryptedVolume(ShareVolume):
     }
 
     def _create(self, path: pathlib.Path) -> None:
-        with path.open('wb') as image:
-            image.truncate(SIZE + 4 * MIB)
-        subprocess.run(
-            [
-                find_program('cryptsetup', 'cryptsetup-bin'),
-                *('luksFormat', '--batch-mode', '--type', 'luks1'),
-                *('--pbkdf-force-iterations', '1000', '--key-file', '-', str(path)),
-            ],
-            input=PASSPHRASE.encode(),
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
+        make_luks(path, SIZE + 4 * MIB, PASSPHRASE)
         self.size = path.stat().st_size
 
     def image(self) -> str:

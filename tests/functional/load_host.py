@@ -30,6 +30,7 @@ import libvirt
 
 from tests.functional.crash_zygote import FileKeys
 from tests.functional.crash_zygote import make_conf
+from tests.functional.volumes import make_luks
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment.manager import make_manager
 from volumedrivers.connection_info import ConnectionInfo
@@ -161,7 +162,7 @@ class Host(contextlib.ExitStack):
         self, place: pathlib.Path, name: str, kind: str, *, multiattach: bool = False
     ) -> None:
         if kind == 'luks':
-            make_luks(place / name)
+            make_luks(place / name, SIZE + 4 * MIB, PASSPHRASE)
         elif kind == 'qcow2':
             run('qemu-img', 'create', '-q', '-f', kind, str(place / name), str(SIZE))
         else:
@@ -396,23 +397,6 @@ def _differ(what: str, found: list[typing.Any], expected: list[typing.Any]) -> l
     more = [one for one in found if one not in expected]
     less = [one for one in expected if one not in found]
     return [f'{what}: not expected {more}, missing {less} (found {len(found)})']
-
-
-def make_luks(path: pathlib.Path) -> None:
-    """Make an encrypted volume with 8 MiB for the guest."""
-    with path.open('wb') as image:
-        image.truncate(SIZE + 4 * MIB)
-    subprocess.run(
-        [
-            find_program('cryptsetup', 'cryptsetup-bin'),
-            *('luksFormat', '--batch-mode', '--type', 'luks1'),
-            *('--pbkdf-force-iterations', '1000', '--key-file', '-', str(path)),
-        ],
-        input=PASSPHRASE.encode(),
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
 
 
 def run(program: str, *arguments: str) -> str:

@@ -24,6 +24,7 @@ import libvirt
 from oslo_config import cfg
 import pytest
 
+from tests.functional import gluster_host
 from tests.functional import volumes
 from volumedrivers import exception
 from volumedrivers.attachment.manager import AttachmentManager
@@ -47,35 +48,10 @@ VOLUME_ID = 'd2c3b4a5-0001-4aaa-8bbb-000000000001'
 OTHER_ID = 'd2c3b4a5-0002-4aaa-8bbb-000000000002'
 
 
-@pytest.fixture(scope='module')
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlusterServer]:
-    with GlusterServer(tmp_path_factory.mktemp('gluster')) as started:
-        yield started
-
-
-@pytest.fixture(scope='module')
-def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
-    """Where shares are mounted: a place that libvirtd's mount namespace sees."""
-    directory = tmp_path_factory.mktemp('mnt')
-    subprocess.run(['mount', '--bind', str(directory), str(directory)], check=True)
-    subprocess.run(['mount', '--make-shared', str(directory)], check=True)
-    yield directory
-    subprocess.run(['umount', '--lazy', str(directory)], check=True)
-
-
-@pytest.fixture(scope='module')
-def libvirtd(
-    mounts: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PrivateLibvirtd]:
-    """One that was started after the place for mounts was made."""
-    with PrivateLibvirtd(tmp_path_factory.mktemp('libvirtd')) as daemon:
-        yield daemon
-
-
-@pytest.fixture(scope='module')
-def hypervisor(libvirtd: PrivateLibvirtd) -> Iterator[Hypervisor]:
-    with Hypervisor(libvirtd.uri) as opened:
-        yield opened
+server = gluster_host.server
+mounts = gluster_host.mounts
+libvirtd = gluster_host.libvirtd
+hypervisor = gluster_host.hypervisor
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from oslo_config import cfg
 import pytest
 
 from tests import rng
+from tests.functional import gluster_host
 from volumedrivers import exception
 from volumedrivers.conf import opts
 from volumedrivers.connection_info import ConnectionInfo
@@ -33,44 +34,17 @@ from volumedrivers.libvirt.context import make_context
 from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.drivers.glusterfs import GlusterfsVolumeDriver
 from volumedrivers.libvirt.guest import Guest
-from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.gluster import GlusterServer
-from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 
 SIZE = 8 * 2**20
 DISK = DiskInfo(bus='scsi', dev='sda')
 
 
-@pytest.fixture(scope='module')
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlusterServer]:
-    with GlusterServer(tmp_path_factory.mktemp('gluster')) as started:
-        yield started
-
-
-@pytest.fixture(scope='module')
-def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
-    """Where shares are mounted: a place that libvirtd's mount namespace sees."""
-    directory = tmp_path_factory.mktemp('mnt')
-    subprocess.run(['mount', '--bind', str(directory), str(directory)], check=True)
-    subprocess.run(['mount', '--make-shared', str(directory)], check=True)
-    yield directory
-    subprocess.run(['umount', '--lazy', str(directory)], check=True)
-
-
-@pytest.fixture(scope='module')
-def libvirtd(
-    mounts: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PrivateLibvirtd]:
-    """One that was started after the place for mounts was made."""
-    with PrivateLibvirtd(tmp_path_factory.mktemp('libvirtd')) as daemon:
-        yield daemon
-
-
-@pytest.fixture(scope='module')
-def hypervisor(libvirtd: PrivateLibvirtd) -> Iterator[Hypervisor]:
-    with Hypervisor(libvirtd.uri) as opened:
-        yield opened
+server = gluster_host.server
+mounts = gluster_host.mounts
+libvirtd = gluster_host.libvirtd
+hypervisor = gluster_host.hypervisor
 
 
 @pytest.fixture

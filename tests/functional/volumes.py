@@ -39,6 +39,23 @@ def run(program: str, *arguments: str) -> str:
     ).stdout
 
 
+def make_luks(path: pathlib.Path, size: int, passphrase: str) -> None:
+    """Make an encrypted file of that many bytes, of which the header takes the first."""
+    with path.open('wb') as image:
+        image.truncate(size)
+    subprocess.run(
+        [
+            find_program('cryptsetup', 'cryptsetup-bin'),
+            *('luksFormat', '--batch-mode', '--type', 'luks1'),
+            *('--pbkdf-force-iterations', '1000', '--key-file', '-', str(path)),
+        ],
+        input=passphrase.encode(),
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+
+
 class Volume(abc.ABC):
     """A volume with a pattern in its first 64 KiB, seen from the storage's side."""
 
