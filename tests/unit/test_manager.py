@@ -733,6 +733,28 @@ def test_qos_that_libvirt_refuses(room: Room) -> None:
     assert record.problem.startswith('qos: ')
 
 
+def test_qos_that_is_interrupted_and_cannot_be_set_back(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says that recover goes on, so the row has to be there for it."""
+    room.manager.attach(room.info, 'web1')
+    answers = [KeyboardInterrupt(), exception.HypervisorError(action='limit', reason='no')]
+
+    def set_iotune(*_: object) -> typing.NoReturn:
+        raise answers.pop(0)
+
+    monkeypatch.setattr(room.guest, 'set_iotune', set_iotune)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        room.manager.set_qos('web1', 'vda', IOTune(read_iops_sec=9))
+    assert 'volumedrivers recover' in caught.value.__notes__[0]
+    record = room.record()
+    assert record is not None
+    assert (record.operation, record.wanted) == ('qos', {'limits': {'read_iops_sec': 9}})
+    monkeypatch.undo()
+    (outcome,) = room.manager.recover()
+    assert (outcome.operation, outcome.action) == ('qos', 'finished')
+
+
 def test_qos_of_an_unrecorded_volume_is_not_recorded(room: Room) -> None:
     attached(room)
     with pytest.raises(exception.InvalidOption, match='not recorded'):

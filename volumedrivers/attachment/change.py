@@ -72,8 +72,10 @@ class Change(Work):
             self.settle(problem='')
 
     def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
-        """Nothing is undone, and the volume is attached as it was."""
-        if self.before is None:
+        """The volume is attached as it was, unless a limit could not be set back."""
+        if not undone:
+            self.note(problem=problem)
+        elif self.before is None:
             self.context.journal.remove(self.record.key)
         else:
             self.settle(problem=f'{self.operation}: {problem}')
