@@ -99,7 +99,6 @@ def _of_network(
 
 def provider_of(
     volume_id: str,
-    volume: ConnectedVolume,
     encryption: VolumeEncryption | None,
     found: Look,
 ) -> str:

@@ -123,7 +123,7 @@ class Encryptor:
         if encryption is None and secret is None and not self._crypt.is_open(volume_id):
             raise _metadata_needed(volume_id)
         found = self._look(info, volume)
-        provider = encrypted_header.provider_of(volume_id, volume, encryption, found)
+        provider = encrypted_header.provider_of(volume_id, encryption, found)
         if encryption is None and secret is None and found.header is None:
             # What is decrypted without having a header.
             provider = 'plain'
@@ -268,7 +268,7 @@ class Encryptor:
         provider: str = 'luks' if encryption is None else encryption.provider
         if volume is not None:
             found = self._look(info, volume)
-            provider = encrypted_header.provider_of(volume_id, volume, encryption, found)
+            provider = encrypted_header.provider_of(volume_id, encryption, found)
             by, engine = encryption_support.choose(self._hypervisor, volume, provider)
         elif way is not None:
             by, engine = way
