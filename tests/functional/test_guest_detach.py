@@ -15,10 +15,13 @@
 from collections.abc import Iterator
 import concurrent.futures
 import os
+import pathlib
+import re
 import signal
 import threading
 import time
 
+import libvirt
 import pytest
 
 from tests.functional import volumes
@@ -202,3 +205,38 @@ def test_libvirtd_that_hangs_is_given_up_by_all_who_wait(
             os.kill(libvirtd.pid, signal.SIGCONT)
         assert same.disks() == ()
         assert guest.name in {one.name for one in hypervisor.guests()}
+
+
+COPY = "<disk type='file'><source file='{}'/><driver type='raw'/></disk>"
+BACKUP = (
+    "<domainbackup mode='pull'><server transport='unix' socket='{0}.sock'/><disks>"
+    "<disk name='sda' backup='yes' type='file'><scratch file='{0}'/></disk></disks></domainbackup>"
+)
+
+
+@pytest.mark.parametrize('kind', ['block copy', 'backup'])
+def test_job_on_the_disk_is_named(
+    guest: Guest, raw_volume: volumes.Volume, tmp_path: pathlib.Path, kind: str
+) -> None:
+    guest.attach_disk(raw_volume.disk('scsi', 'sda'))
+    domain = guest.hypervisor.domain(guest.uuid)
+    if kind == 'backup':
+        domain.backupBegin(BACKUP.format(tmp_path / 'scratch'), None)
+        advice, end = f'"virsh domjobabort {guest.name}"', domain.abortJob
+    else:
+        flags = libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB
+        domain.blockCopy('sda', COPY.format(tmp_path / 'copy'), {}, flags)
+        advice = f'"virsh blockjob {guest.name} sda --abort"'
+
+        def end() -> None:
+            domain.blockJobAbort('sda')
+
+    said = re.escape(f'a {kind} runs on it') + '.*' + re.escape(advice)
+    with pytest.raises(exception.Busy, match=said):
+        guest.resize_disk('sda', 2 * volumes.SIZE)
+    with pytest.raises(exception.Busy, match=said):
+        guest.detach_disk(alias='ua-volume', target='sda')
+    end()
+    guest.resize_disk('sda', 2 * volumes.SIZE)
+    guest.detach_disk(alias='ua-volume', target='sda')
+    assert guest.disks() == ()

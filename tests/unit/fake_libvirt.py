@@ -43,6 +43,7 @@ class FakeDomain:
         self.calls: list[tuple[typing.Any, ...]] = []
         #: by method name: exceptions to raise or functions to call, once each
         self.script: dict[str, list[BaseException | Callable[[], object]]] = {}
+        self.jobs: dict[str, dict[str, int]] = {}
         self.capacity = 2**30
         self.control = libvirt.VIR_DOMAIN_CONTROL_OK
         self.limits: dict[str, object] = {}
@@ -98,6 +99,10 @@ class FakeDomain:
         self.calls.append(('detach alias', alias, flags))
         self._play('detach alias')
         return 0
+
+    def blockJobInfo(self, target: str, flags: int) -> dict[str, int]:
+        self._play('blockJobInfo')
+        return self.jobs.get(target, {})
 
     def blockInfo(self, target: str) -> list[int]:
         self._play('blockInfo')

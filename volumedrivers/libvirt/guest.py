@@ -21,6 +21,7 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.libvirt import errors
 from volumedrivers.libvirt import guest_definition
+from volumedrivers.libvirt import guest_jobs
 from volumedrivers.libvirt import guest_sources
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.disk import IOTune
@@ -271,7 +272,9 @@ class Guest:
         except libvirt.libvirtError as e:
             error = self._translated(e, f'resize {target} of')
             if isinstance(error, exception.HypervisorError):
-                error = exception.ResizeRefused(
+                error = guest_jobs.why_refused(
+                    self.hypervisor, self._uuid, self._name, target
+                ) or exception.ResizeRefused(
                     guest=self._name, disk=target, size=size, reason=errors.message(e)
                 )
             raise error from e

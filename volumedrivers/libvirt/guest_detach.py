@@ -30,6 +30,7 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.libvirt import errors
 from volumedrivers.libvirt import guest_definition
+from volumedrivers.libvirt import guest_jobs
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.events import Verdict
 from volumedrivers.libvirt.events import Waiter
@@ -96,6 +97,7 @@ class Detachment:
         self.target = target
         self.attempts = attempts
         self.timeout = timeout
+        self._live_target: str | None = None
 
     @property
     def disk_name(self) -> str:
@@ -160,6 +162,7 @@ class Detachment:
 
     def _detach_live(self, disk: Disk) -> None:
         alias = disk.alias
+        self._live_target = None if disk.target is None else disk.target.dev
         if alias is None:
             raise exception.DetachRefused(
                 guest=self.guest_name,
@@ -266,6 +269,11 @@ class Detachment:
         )
 
     def _refused(self, error: libvirt.libvirtError) -> exception.VolumeDriversError:
+        job = guest_jobs.why_refused(
+            self.hypervisor, self.guest_uuid, self.guest_name, self._live_target
+        )
+        if job is not None:
+            return job
         if errors.is_busy(error):
             return self._translated(error)
         return exception.DetachRefused(
