@@ -12,20 +12,28 @@
 
 """RBD mapped by the kernel, on a sysfs and a /dev made of files."""
 
+import dataclasses
 import itertools
+import os
 import shutil
+import tempfile
+import types
 
 import pytest
 
 from tests import rng
 from tests.unit import network_fakes
 from volumedrivers import exception
+from volumedrivers.attachment import audit_host
 from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import former_processes
+from volumedrivers.host import rbd_conf
 from volumedrivers.host import rbd_device
 from volumedrivers.libvirt import kernel_rbd
 from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.driver import DiskInfo
 from volumedrivers.libvirt.drivers.rbd import RbdVolumeDriver
+from volumedrivers.privsep import context as privsep_context
 
 FSID = '7fd9ba85-3a9c-4e33-9d09-b7a9cb0d9a0c'
 OTHER = '11111111-3a9c-4e33-9d09-b7a9cb0d9a0c'
@@ -320,12 +328,170 @@ class TestExtend:
             driver.extend_volume(info, 'a', 2**31)
 
 
-def test_key_file_of_os_brick_goes_too(driver, kernel, info, monkeypatch):
-    forgotten = []
-    monkeypatch.setattr(rbd_device, 'forget_conf', forgotten.append)
-    volume = driver.connect_volume(info, 'a')
-    driver.disconnect_volume(info, 'a', volume=volume)
-    assert forgotten == [volume.device_info]
+@pytest.fixture
+def keyed(kernel, conf_file, tmp_path, monkeypatch):
+    """A connection whose info holds the keyring, and os-brick's way with it."""
+    temporary = tmp_path / 'temporary'
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(temporary))
+    # In this process, without a helper.
+    monkeypatch.setattr(privsep_context.sys_admin, 'client_mode', False)
+    monkeypatch.setattr(rbd_conf, 'STARTS', 0.0)
+    monkeypatch.setattr('os_brick.privileged.rbd.delete_if_exists', os.unlink)
+    context = network_fakes.make_context(
+        rbd_client='kernel', rbd_ceph_conf=str(conf_file), state_path=str(tmp_path / 'state')
+    )
+    made = types.SimpleNamespace(
+        driver=kernel_rbd.KernelRbd(context, sysfs=kernel.sysfs, dev=kernel.dev),
+        info=network_fakes.rbd(keyring=KEYRING),
+        temporary=temporary,
+        fails=None,
+    )
+    connect = kernel_rbd.Brick.connect
+
+    def with_key(self, driver_volume_type, volume_id, properties):
+        conf = key_file(made)
+        if made.fails is not None:
+            raise made.fails
+        return connect(self, driver_volume_type, volume_id, properties) | {'conf': str(conf)}
+
+    monkeypatch.setattr(kernel_rbd.Brick, 'connect', with_key)
+    return made
+
+
+KEYRING = '[client.cinder]\n  key = AQTopSecret==\n'
+MONITORS = '192.0.2.1:6789,192.0.2.2:6789'
+
+
+def key_file(keyed, text=None, *, mode=0o600, age=0.0):
+    """As os-brick writes it."""
+    number = len(list(keyed.temporary.iterdir()))
+    path = keyed.temporary / f'brickrbd_{number}'
+    path.write_text(text or f'[global]\nmon_host = {MONITORS}\n{KEYRING}\n')
+    path.chmod(mode)
+    when = path.stat().st_mtime - age
+    os.utime(path, (when, when))
+    return path
+
+
+def remainders(keyed):
+    # The journal has no keyring, and knows that there was one.
+    info = ConnectionInfo.parse(keyed.info.to_dict())
+    return [str(left) for left in keyed.driver.remains(info, 'a')], info
+
+
+def killed_in_connect(keyed):
+    """Before anybody has written down what the file is called."""
+    keyed.fails = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        keyed.driver.connect_volume(keyed.info, 'a')
+    return keyed.temporary / 'brickrbd_0'
+
+
+def test_key_file_of_os_brick_goes_as_soon_as_the_image_is_mapped(keyed, kernel):
+    volume = keyed.driver.connect_volume(keyed.info, 'a')
+    assert list(keyed.temporary.iterdir()) == []
+    assert 'conf' not in volume.device_info
+    assert kernel.numbers() == [0]
+    keyed.driver.disconnect_volume(keyed.info, 'a', volume=volume)
+    assert kernel.numbers() == []
+
+
+def test_key_file_of_a_former_version_goes_with_its_volume(keyed):
+    volume = keyed.driver.connect_volume(keyed.info, 'a')
+    path = key_file(keyed)
+    volume = dataclasses.replace(volume, device_info={'conf': str(path)})
+    keyed.driver.disconnect_volume(keyed.info, 'a', volume=volume)
+    assert not path.exists()
+
+
+def test_key_file_of_a_killed_connect_is_found_and_removed(keyed):
+    path = killed_in_connect(keyed)
+    left, info = remainders(keyed)
+    assert left == [f'file {path} (the key of a Ceph user)']
+    keyed.driver.disconnect_volume(info, 'a')
+    assert not path.exists()
+    assert remainders(keyed)[0] == []
+
+
+def test_key_file_goes_where_os_brick_fails(keyed):
+    keyed.fails = exception.ConnectFailed(
+        volume_id='1', driver_volume_type='rbd', reason='no such image'
+    )
+    with pytest.raises(exception.ConnectFailed):
+        keyed.driver.connect_volume(keyed.info, 'a')
+    assert list(keyed.temporary.iterdir()) == []
+
+
+def test_next_connect_removes_what_the_last_one_left(keyed):
+    path = killed_in_connect(keyed)
+    keyed.fails = None
+    keyed.driver.connect_volume(keyed.info, 'a')
+    assert not path.exists()
+
+
+def test_key_file_that_may_be_another_ones_stays(keyed):
+    mine = killed_in_connect(keyed)
+    others = [
+        key_file(keyed, age=60.0),
+        key_file(keyed, age=-120.0),
+        key_file(keyed, mode=0o644),
+        key_file(keyed, f'[global]\nmon_host = 192.0.2.9:6789\n{KEYRING}\n'),
+        key_file(keyed, f'[global]\nmon_host = {MONITORS}\n[client.glance]\nkey = x\n'),
+        # Of the same user, and made later: the one of a connect is the first.
+        key_file(keyed, age=-1.0),
+    ]
+    link = keyed.temporary / 'brickrbd_link'
+    link.symlink_to(mine)
+    keyed.driver.disconnect_volume(keyed.info, 'a')
+    assert not mine.exists()
+    assert sorted(keyed.temporary.iterdir()) == sorted([*others, link])
+    keyed.driver.disconnect_volume(keyed.info, 'a')
+    assert sorted(keyed.temporary.iterdir()) == sorted([*others, link])
+
+
+def test_key_file_that_rbd_reads_stays(keyed, monkeypatch):
+    path = killed_in_connect(keyed)
+    asked = []
+
+    def running(words):
+        asked.append(words)
+        return (former_processes.Process(17, 'rbd', 0),)
+
+    monkeypatch.setattr(former_processes, 'running', running)
+    assert remainders(keyed)[0] == []
+    keyed.driver.disconnect_volume(keyed.info, 'a')
+    assert path.exists()
+    assert asked == [(str(path),)] * 2
+
+
+def test_key_file_that_rbd_may_be_about_to_read_is_waited_for(keyed, monkeypatch):
+    monkeypatch.setattr(rbd_conf, 'STARTS', 0.2)
+    path = killed_in_connect(keyed)
+    assert remainders(keyed)[0] == []
+    keyed.driver.disconnect_volume(keyed.info, 'a')
+    assert not path.exists()
+
+
+def test_audit_names_what_nobody_reads(keyed, monkeypatch):
+    old = key_file(keyed, age=120.0)
+    key_file(keyed)
+    key_file(keyed, mode=0o644, age=120.0)
+    (found,) = audit_host._keys()
+    assert (found.severity, found.kind, found.what) == ('note', 'stray-file', str(old))
+    assert 'AQTopSecret' not in str(found)
+    monkeypatch.setattr(former_processes, 'running', lambda words: ['rbd'])
+    assert list(audit_host._keys()) == []
+
+
+def test_only_such_a_file_is_removed_as_root(keyed):
+    path = key_file(keyed, 'something else\n')
+    with pytest.raises(exception.PrivilegedCallRefused, match='no file with the key'):
+        kernel_rbd.privileged.remove_conf(str(path), MONITORS, 'cinder')
+    with pytest.raises(exception.PrivilegedCallRefused):
+        kernel_rbd.privileged.remove_conf('/etc/passwd', MONITORS, 'cinder')
+    kernel_rbd.privileged.remove_conf(f'{path}.gone', MONITORS, 'cinder')
+    assert path.exists()
 
 
 def test_volume_stays_with_the_client_that_connected_it(

@@ -26,6 +26,7 @@ from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment.audit_facts import finding
 from volumedrivers.attachment.audit_guests import UUID
 from volumedrivers.attachment.results import Finding
+from volumedrivers.host import rbd_conf
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.audit_facts import Facts
@@ -46,6 +47,7 @@ def of_host(facts: 'Facts') -> Iterator[Finding]:
     yield from _decrypted(facts, names)
     yield from _copies(facts)
     yield from _targets(facts)
+    yield from _keys()
 
 
 def _secrets(facts: 'Facts') -> Iterator[Finding]:
@@ -170,3 +172,15 @@ def _targets(facts: 'Facts') -> Iterator[Finding]:
                 'Nothing has to be done if somebody else has connected it.',
                 volume_id=uuid[0],
             )
+
+
+def _keys() -> Iterator[Finding]:
+    """Yield the files with a Ceph key that os-brick made, and nobody removed."""
+    for path in rbd_conf.stray():
+        yield finding(
+            'note',
+            'stray-file',
+            path,
+            'os-brick wrote it to map or open an RBD image; it may hold the key of a Ceph user',
+            f'If no other program that uses os-brick runs here, run "rm {shlex.quote(path)}".',
+        )

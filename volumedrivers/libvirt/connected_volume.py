@@ -76,7 +76,7 @@ class Remainder:
     """Something of a volume that is on this host.
 
     ``kind`` is one of device, map, controller, namespace, session, mapping,
-    mount, secret, link, dm-crypt.
+    mount, secret, link, dm-crypt, file.
     """
 
     kind: str

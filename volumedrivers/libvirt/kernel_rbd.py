@@ -29,6 +29,7 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import RbdData
+from volumedrivers.host import rbd_conf
 from volumedrivers.host import rbd_device
 from volumedrivers.host import requirements
 from volumedrivers.host.brick import Brick
@@ -100,16 +101,27 @@ class KernelRbd(VolumeDriver):
         paths = self._ask(cluster)
         before = self._mapped(data)
         self._refuse_strangers(connection_info, data, cluster, before)
-        info = self._brick().connect(
-            connection_info.driver_volume_type,
-            connection_info.volume_id,
-            self._properties(connection_info, cluster),
-        )
+        if data.keyring is not None:
+            self._begun.note(attachment, self._owner(connection_info, data))
+        try:
+            info = self._brick().connect(
+                connection_info.driver_volume_type,
+                connection_info.volume_id,
+                self._properties(connection_info, cluster),
+            )
+        except Exception as error:
+            self._remove_key_after(error, connection_info, attachment, data)
+            raise
         try:
             device = self._found(connection_info, data, cluster)
+            # What is mapped is unmapped by its number; nobody needs the key.
+            rbd_device.forget_conf(info)
+            if data.keyring is not None:
+                self._begun.forget(attachment)
         except BaseException:
-            self._undo(connection_info, data, before, info)
+            self._undo(connection_info, attachment, data, before, info)
             raise
+        info.pop('conf', None)
         return ConnectedVolume(
             driver_volume_type=connection_info.driver_volume_type,
             volume_id=connection_info.volume_id,
@@ -139,6 +151,7 @@ class KernelRbd(VolumeDriver):
             self._unmap(connection_info, device, force=force)
         if volume is not None:
             rbd_device.forget_conf(volume.device_info)
+        self._remove_key(connection_info, attachment, data)
 
     def extend_volume(
         self,
@@ -194,12 +207,16 @@ class KernelRbd(VolumeDriver):
         *,
         volume: ConnectedVolume | None = None,
     ) -> tuple[Remainder, ...]:
-        """Look for the mappings of exactly this image of this cluster."""
+        """Look for the mappings of exactly this image of this cluster, and for its key."""
         data = ceph.data_of(connection_info)
-        return tuple(
+        found = [
             Remainder('mapping', device.path, f'rbd:{device.identity}')
             for device in self._mine(connection_info, data, volume)
-        )
+        ]
+        if data.keyring is not None:
+            left = self._begun.left(attachment, self._owner(connection_info, data))
+            found += [Remainder('file', path, 'the key of a Ceph user') for path in left]
+        return tuple(found)
 
     def plan_connect(self, connection_info: ConnectionInfo, attachment: str) -> tuple[str, ...]:
         """Name the monitors that are asked, and the image that is mapped."""
@@ -237,6 +254,16 @@ class KernelRbd(VolumeDriver):
         """Look for the rbd program and the kernel's module."""
         missing = requirements.unmet(_REQUIREMENTS)
         return None if missing is None else f'{missing}; or set rbd_client = librbd'
+
+    @property
+    def _begun(self) -> rbd_conf.Begun:
+        return rbd_conf.Begun(self.conf.state_path)
+
+    def _owner(self, connection_info: ConnectionInfo, data: RbdData) -> rbd_conf.Owner:
+        cluster = self._cluster(data)
+        monitors = ((host.name, str(host.port or _KERNEL_PORT)) for host in cluster.monitors)
+        user = connection_info.to_connector().get('auth_username') or self.conf.rbd_user
+        return rbd_conf.owner(monitors, None if user is None else str(user))
 
     def _brick(self) -> Brick:
         return Brick('RBD', self.context.conf, do_local_attach=True)
@@ -315,6 +342,7 @@ class KernelRbd(VolumeDriver):
     def _undo(
         self,
         connection_info: ConnectionInfo,
+        attachment: str,
         data: RbdData,
         before: typing.Sequence[rbd_device.RbdDevice],
         info: typing.Mapping[str, object],
@@ -325,11 +353,26 @@ class KernelRbd(VolumeDriver):
                 if device not in before:
                     self._unmap(connection_info, device, force=False)
             rbd_device.forget_conf(info)
+            self._remove_key(connection_info, attachment, data)
         except (exception.VolumeDriversError, OSError) as error:
             LOG.warning(
                 'Volume %(volume)s stays mapped: %(error)s',
                 {'volume': connection_info.volume_id, 'error': error},
             )
+
+    def _remove_key(self, connection_info: ConnectionInfo, attachment: str, data: RbdData) -> None:
+        """Remove the file with the key that an interrupted connect left."""
+        if data.keyring is not None:
+            self._begun.remove(attachment, self._owner(connection_info, data))
+
+    def _remove_key_after(
+        self, error: Exception, connection_info: ConnectionInfo, attachment: str, data: RbdData
+    ) -> None:
+        # os-brick does it itself, unless that is what failed.
+        try:
+            self._remove_key(connection_info, attachment, data)
+        except exception.VolumeDriversError as second:
+            error.add_note(f'and a file with the key may be left: {second}')
 
     def _mine(
         self,
