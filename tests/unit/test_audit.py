@@ -94,7 +94,7 @@ class Hypervisor(fake.FakeHypervisor):
             raise self.error
         return super().guests()
 
-    def ask(self, action: str, question: typing.Any) -> typing.Any:
+    def ask(self, action: str, question: typing.Any, **options: typing.Any) -> typing.Any:
         return question(self)
 
     def within_deadline(self, action: str, function: typing.Any, *, seconds: float) -> typing.Any:
