@@ -52,6 +52,7 @@ class Waits:
 def waits(monkeypatch: pytest.MonkeyPatch) -> Waits:
     made = Waits()
     monkeypatch.setattr(former_processes, 'wait_until_ended', made.wait)
+    monkeypatch.setattr('volumedrivers.attachment.detach._FORMER_REQUEST', 0.0)
     return made
 
 
