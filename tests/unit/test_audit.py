@@ -682,6 +682,41 @@ class TestShares:
         assert room.audit() == ()
         assert list(idle_mounts.remove(room.context)) == []
 
+    def test_mount_that_did_not_come_about_is_not_called_one(self, room, monkeypatch):
+        """Nobody knows whether it still will, so whose it is stays noted."""
+        share = room.share()
+
+        def late(*arguments: object, **options: object) -> None:
+            raise exception.DeadlineExceeded(what='mount', seconds=1)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(room.mounter, 'mount', late)
+            with pytest.raises(exception.DeadlineExceeded):
+                room.shares.acquire(share, 'somebody')
+        found = room.the_one()
+        assert (found.kind, found.severity) == ('idle-claim', 'note')
+        assert found.detail.startswith('nothing is mounted')
+        (outcome,) = idle_mounts.remove(room.context)
+        assert outcome.action == 'finished'
+        assert 'was to be mounted, and is not' in outcome.detail
+        assert not os.path.exists(share.mount_point)
+        assert room.audit() == ()
+
+    def test_mount_that_comes_about_in_the_meantime(self, room, monkeypatch):
+        share = room.share()
+        room.shares.users.claim(share.mount_point, 'begun', share)
+        counted = room.shares.users.counted
+
+        def mounted() -> typing.Any:
+            monkeypatch.setattr(room.shares.users, 'counted', counted)
+            found = counted()
+            os.makedirs(share.mount_point, exist_ok=True)
+            real_mounts.mount_tmpfs('server:/export', share.mount_point)
+            return found
+
+        monkeypatch.setattr(room.shares.users, 'counted', mounted)
+        assert 'idle-claim' not in [found.kind for found in room.audit()]
+
     def test_idle_mount_that_somebody_exchanged_stays(self, room):
         room.attach_file()
         room.guest.present.clear()

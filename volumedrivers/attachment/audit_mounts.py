@@ -53,7 +53,9 @@ def of_mounts(facts: 'Facts') -> Iterator[Finding]:
         places.add(facts.walk.resolve(counted.mount_point))
         if not counted.users and counted.mark is not None:
             users = facts.users_of(counted.mount_point)
-            if not users:
+            if users:
+                continue
+            if facts.walk.resolve(counted.mount_point) in facts.mounts:
                 yield finding(
                     'problem',
                     'idle-mount',
@@ -61,6 +63,16 @@ def of_mounts(facts: 'Facts') -> Iterator[Finding]:
                     'the share was mounted for volumes, and nobody uses it any more',
                     'Run "volumedrivers recover", which unmounts it.',
                 )
+                continue
+            # What it was begun for has failed, and its row is gone.
+            yield finding(
+                'note',
+                'idle-claim',
+                counted.mount_point,
+                'nothing is mounted; a mount was begun that did not come about in time, or is '
+                'gone, and it would be of this package',
+                'Run "volumedrivers recover", which forgets it and removes the directory.',
+            )
     yield from _unclaimed(facts, places)
 
 
@@ -120,7 +132,9 @@ class Again:
         """Tell whether it is still so; what is not about a mount is."""
         if found.kind == 'no-answer':
             return self._is_there(found.what) and self._is_silent(found.what)
-        if found.kind == 'idle-mount':
+        if found.kind == 'idle-claim' and self._is_mounted(found.what):
+            return False
+        if found.kind in ('idle-mount', 'idle-claim'):
             return any(
                 one.mount_point == found.what and not one.users and one.mark is not None
                 for one in self._now()
@@ -133,13 +147,11 @@ class Again:
 
     def _is_there(self, place: str) -> bool:
         before = self._facts.mounts.get(place)
-        try:
-            now = [mount for mount in mount_table.read() if mount.mount_point == place]
-        except OSError as error:
-            raise exception.HostUnreadable(
-                what='the mount table', reason=error.strerror or str(error)
-            ) from error
-        return before is not None and bool(now) and now[-1].mark == before.mark
+        now = _mounted(place)
+        return before is not None and now is not None and now.mark == before.mark
+
+    def _is_mounted(self, mount_point: str) -> bool:
+        return _mounted(self._facts.walk.resolve(mount_point)) is not None
 
     def _is_silent(self, place: str) -> bool:
         if self._facts.shares[place].timed_out:
@@ -152,3 +164,13 @@ class Again:
         if self._counted is None:
             self._counted = self._facts.context.registry.context.shares.users.counted()
         return self._counted
+
+
+def _mounted(place: str) -> mount_table.Mount | None:
+    try:
+        now = [mount for mount in mount_table.read() if mount.mount_point == place]
+    except OSError as error:
+        raise exception.HostUnreadable(
+            what='the mount table', reason=error.strerror or str(error)
+        ) from error
+    return now[-1] if now else None

@@ -44,9 +44,13 @@ def remove(context: 'AttachmentContext') -> Iterator[Outcome]:
         started = time.monotonic()
         what = f'{share.source} at {share.mount_point}'
         try:
+            was_there = shares.mount_of(share) is not None
             if shares.release_idle(share):
                 continue
-            action, detail = 'finished', f'nobody used {what} any more; it is unmounted'
+            detail = f'nobody used {what} any more; it is unmounted'
+            if not was_there and shares.mount_of(share) is None:
+                detail = f'{what} was to be mounted, and is not; its directory is removed'
+            action = 'finished'
         except exception.VolumeDriversError as error:
             action, detail = 'failed', f'nobody counted uses {what} any more: {error}'
         yield outcome(action, detail, time.monotonic() - started)
