@@ -496,13 +496,13 @@ class DetachTimeout(RetryLater):
     """The guest did not release a disk in time."""
 
     template = (
-        'guest {guest} did not release {disk} in {attempts} attempts '
-        'of {seconds:g} s; its kernel has to cooperate'
+        'guest {guest} did not release {disk} in {attempts} attempts of {seconds:g} s; {reason}'
     )
     guest: str
     disk: str
     attempts: int
     seconds: float
+    reason: str = 'its kernel has to cooperate'
 
 
 class LockHeld(RetryLater):

@@ -18,6 +18,7 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import silent_share
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import DetachResult
@@ -145,6 +146,11 @@ class Detach(Work):
             )
         except exception.DiskNotFound:
             return  # it went while we looked
+        except exception.DetachTimeout as error:
+            explained = silent_share.explain(error, disk, self.context.options.mount_timeout)
+            if explained is error:
+                raise
+            raise explained from None
         self.removed_from_guest = True
 
     def decrypt(self) -> None:

@@ -66,8 +66,8 @@ def _block(path: str, devices: 'BlockDevices') -> HostSide:
     )
 
 
-def _mount_of(path: str) -> str | None:
-    """Return what is mounted where the file is; None for the root file system."""
+def mount_of(path: str) -> mount_table.Mount | None:
+    """Return what is mounted where a file is, by its name; None for the root file system."""
     holding = [
         mount
         for mount in mount_table.read()
@@ -77,5 +77,9 @@ def _mount_of(path: str) -> str | None:
         return None
     # The longest holds the file; of several at one place the last is on top.
     longest = max(len(mount.mount_point) for mount in holding)
-    mount = [mount for mount in holding if len(mount.mount_point) == longest][-1]
-    return f'{mount.source} ({mount.fstype}) at {mount.mount_point}'
+    return [mount for mount in holding if len(mount.mount_point) == longest][-1]
+
+
+def _mount_of(path: str) -> str | None:
+    mount = mount_of(path)
+    return None if mount is None else f'{mount.source} ({mount.fstype}) at {mount.mount_point}'

@@ -78,8 +78,8 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     exception.EndpointUnreachable: 'Check the storage and the network to it, then try again.',
     exception.VolumeDeviceNotFound: 'Check that the volume is exported to this host '
     '("volumedrivers connector show" is who this host says it is), then try again.',
-    exception.DetachTimeout: 'Check that its operating system has booted and runs, then give '
-    'the same command again.',
+    exception.DetachTimeout: 'Check that its operating system has booted and runs and that '
+    'its storage answers, then give the same command again.',
     exception.LockHeld: 'Wait for it; "volumedrivers list" shows what is unfinished.',
     exception.Unfinished: '',
     exception.KeyUnavailable: 'Check the key manager, and group [key_manager] of the '
