@@ -382,6 +382,16 @@ class TestRefused:
         with pytest.raises(exception.JournalUnusable, match=r'damaged .*move it away'):
             journal.check()
 
+    def test_a_damaged_one_of_which_sqlite_cannot_even_tell(self, journal):
+        journal.put(record())
+        journal.close()
+        with open(journal.path, 'r+b') as file:
+            place = file.read().index(b'CREATE TABLE')
+            file.seek(place)
+            file.write(b'\xe4\xe4\xe4')
+        with pytest.raises(exception.JournalUnusable, match=r'damaged .*move it away'):
+            journal.get('domain-1/volume-1')
+
     def test_a_row_that_nobody_can_read(self, journal):
         journal.put(record())
         with sqlite3.connect(journal.path) as connection:

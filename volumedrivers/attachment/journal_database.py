@@ -120,6 +120,9 @@ class Database:
                 ) from error
             reason = _REASONS.get(code, '{error}').format(error=error)
             raise self._unusable(reason) from error
+        except UnicodeDecodeError as error:
+            # Python could not read SQLite's sentence, which quotes the damage.
+            raise self._unusable(_DAMAGED.format(error='it holds no text')) from error
         except OSError as error:
             if not files:
                 raise
