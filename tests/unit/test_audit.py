@@ -282,6 +282,21 @@ class TestRows:
         with pytest.raises(exception.HypervisorUnavailable):
             room.audit()
 
+    def test_journal_that_has_lost_rows_is_an_error(self, room):
+        """SQLite does not say by itself that a page has lost its rows."""
+        room.journal.put(make_record())
+        room.journal.close()
+        with open(room.journal.path, 'r+b') as file:
+            whole = file.read()
+            page = whole.index(fake.VOLUME_ID.encode()) // 4096 * 4096
+            # The number of rows in a page of the table.
+            assert whole[page] == 0x0D
+            file.seek(page + 3)
+            file.write(b'\0\0')
+        assert room.journal.find() == ()
+        with pytest.raises(exception.JournalUnusable, match='damaged'):
+            room.audit()
+
     def test_journal_that_cannot_be_read_is_an_error(self, room, tmp_path):
         (tmp_path / 'attachments.sqlite').write_text('this is no database, however long it is\n')
         with pytest.raises(exception.JournalUnusable):

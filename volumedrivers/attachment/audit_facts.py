@@ -126,6 +126,8 @@ def gather(context: 'AttachmentContext') -> Facts:
     """
     from volumedrivers.libvirt import whole_host  # noqa: PLC0415 - imports libvirt
 
+    # SQLite does not notice by itself that rows have been lost.
+    context.journal.check()
     rows = {row.key: row for row in context.journal.find()}
     guests = dict(_guests(context))
     drivers = context.registry.context
