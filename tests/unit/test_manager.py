@@ -22,6 +22,7 @@ from tests.unit import fake_hypervisor as fake
 from volumedrivers import exception
 from volumedrivers.attachment.journal import Journal
 from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
@@ -242,6 +243,28 @@ def test_attach_undoes(room: Room, step: str, error: BaseException, calls: list[
     assert caught.value is error
     assert room.calls == calls
     assert room.guest.present == []
+
+
+def test_interrupted_twice_while_the_row_is_settled(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row was to say that all is done, and the disk is out of the guest again."""
+    put = room.journal.put
+
+    def interrupted(record: Record) -> Record:
+        if record.is_settled:
+            raise KeyboardInterrupt
+        if record.step == 'undo connect':
+            raise KeyboardInterrupt
+        return put(record)
+
+    monkeypatch.setattr(room.journal, 'put', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        room.manager.attach(room.info, 'web1')
+    assert room.guest.present == []
+    row = room.record()
+    assert row is not None
+    assert (row.operation, row.step) == (Operation.ATTACH, 'undo attach')
 
 
 def test_failed_undo_is_a_note_on_the_first_error(room: Room) -> None:

@@ -90,9 +90,12 @@ class Work:
         return f'{self.operation} of volume {self.volume_id} and guest {self.guest.name}'
 
     def note(self, **changes: typing.Any) -> None:
-        """Write the row, with everything the steps so far have found out."""
-        self.learn(**changes)
-        self.record = self.context.journal.put(self.record)
+        """Write the row, with everything the steps so far have found out.
+
+        What is not written, because it failed or was interrupted, is not taken
+        for true: a row that was to be settled is undone as an unfinished one.
+        """
+        self.record = self.context.journal.put(dataclasses.replace(self.record, **changes))
 
     def learn(self, **changes: typing.Any) -> None:
         """Keep for the next time that the row is written."""
