@@ -19,8 +19,10 @@ import json
 import logging
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 import types
 import typing
 
@@ -131,6 +133,36 @@ def test_attach_as_text(shell: Shell, file: str) -> None:
     assert 'Target              vdx\n' in shell.out
     assert 'Identity            wwn:3600\n' in shell.out
     assert shell.err == ''
+
+
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_told_to_end_in_the_middle(
+    shell: Shell, file: str, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
+) -> None:
+    """As systemd does it: the step ends, and what was done is undone."""
+
+    def stopped(made: FakeServices) -> None:
+        connect = made.driver.connect_volume
+
+        def signalled(info: typing.Any, attachment: str) -> typing.Any:
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+            return connect(info, attachment)
+
+        made.driver.connect_volume = signalled  # type: ignore[method-assign]
+
+    shell.prepare = stopped
+    before = signal.getsignal(number)
+    arguments = ['attach', 'web1', '--connection-info', file]
+    assert main.main(arguments, make_services=shell.make) == code
+    assert capsys.readouterr().err.startswith('Interrupted.')
+    (made,) = shell.services
+    assert [call for call in made.fakes.calls if call in ('connect', 'disconnect')] == [
+        'connect',
+        'disconnect',
+    ]
+    assert made.manager.context.journal.find() == ()
+    assert signal.getsignal(number) is before
 
 
 def degraded(made: FakeServices) -> None:

@@ -18,6 +18,7 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.cmd import secrecy
+from volumedrivers.cmd import signals
 from volumedrivers.cmd import text
 
 if typing.TYPE_CHECKING:
@@ -41,7 +42,7 @@ exit codes:
   7   usable, but less than was asked for (attach --fail-degraded, repair)
   8   "audit" found a problem
   70  unexpected; please report it
-  130 interrupted"""
+  130 interrupted; 143 and 129 by SIGTERM and SIGHUP, which are the same"""
 
 # What to do, by class; the nearest class of an error counts.  An error whose
 # own sentence says it has an empty advice.
@@ -105,6 +106,8 @@ def exit_code(error: BaseException) -> int:
     """Return the exit code of the command line for an error."""
     if isinstance(error, exception.VolumeDriversError):
         return error.exit_code
+    if isinstance(error, signals.Stopped):
+        return 128 + error.number  # as a shell counts it
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):

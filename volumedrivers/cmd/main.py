@@ -31,6 +31,7 @@ from volumedrivers.cmd import errors
 from volumedrivers.cmd import progress
 from volumedrivers.cmd import secrecy
 from volumedrivers.cmd import services
+from volumedrivers.cmd import signals
 from volumedrivers.cmd import text
 
 NAME = 'volumedrivers'
@@ -260,6 +261,8 @@ class VolumeDriversApp(app.App):
             return
         try:
             self._services.close()
+        except KeyboardInterrupt:  # once more, and all has been said
+            return
         except Exception as error:  # what the command did is done; only say it
             self._explain(error)
 
@@ -277,7 +280,8 @@ def main(
     make_services: typing.Callable[..., services.Services] = services.Services,
 ) -> int:
     """Run the command line; returns the exit code."""
-    code = VolumeDriversApp(make_services).run(sys.argv[1:] if argv is None else argv)
+    with signals.like_interrupts():
+        code = VolumeDriversApp(make_services).run(sys.argv[1:] if argv is None else argv)
     if code == errors.BROKEN_PIPE:
         # Nobody reads any more; Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
