@@ -387,8 +387,8 @@ class TestRefused:
         journal.close()
         with open(journal.path, 'r+b') as file:
             place = file.read().index(b'CREATE TABLE')
-            file.seek(place)
-            file.write(b'\xe4\xe4\xe4')
+            file.seek(place + len(b'CREATE '))
+            file.write(b'\xe4' * 5)
         with pytest.raises(exception.JournalUnusable, match=r'damaged .*move it away'):
             journal.get('domain-1/volume-1')
 
