@@ -328,3 +328,32 @@ def test_unknown_guest_and_unreachable_libvirt(
     done = elsewhere.run('list', code=5)
     assert 'cannot be reached' in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def test_journal_that_was_moved_away(
+    command: Command, guest: Guest, target: IscsiTarget, tmp_path: pathlib.Path
+) -> None:
+    """As doc/source/night.rst has it, for one that is damaged."""
+    file = attached_volume(command, guest, target, tmp_path)
+    volume_id = target.connection_info()['serial']
+    journal = tmp_path / 'state' / 'attachments.sqlite'
+    journal.write_bytes(b'no database')
+    refused = command.run('detach', guest.name, volume_id, code=3)
+    assert 'move it away together with its -wal and -shm' in refused.stderr
+    command.run('audit', code=3)
+
+    (tmp_path / 'kept').mkdir()
+    for part in journal.parent.glob('attachments.sqlite*'):
+        part.rename(tmp_path / 'kept' / part.name)
+    (finding,) = own(command.json('audit'), guest)
+    assert (finding['kind'], finding['volume_id']) == ('not-recorded', volume_id)
+    refused = command.run('detach', guest.name, volume_id, code=2)
+    assert '--connection-info' in refused.stderr
+    detached = command.json('detach', guest.name, volume_id, '--connection-info', str(file))
+    assert detached['removed_from_guest'] is True
+    assert target.sessions() == 0
+
+    # What is attached from now on is recorded.
+    command.run('attach', guest.name, '--connection-info', str(file), '--bus', 'scsi')
+    assert own(command.json('audit'), guest) == []
+    command.run('detach', guest.name, volume_id)
