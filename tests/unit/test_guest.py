@@ -306,6 +306,7 @@ def test_return_of_0_proves_nothing(attached: Scene) -> None:
         'disk': 'ua-1 or vdb',
         'attempts': 3,
         'seconds': 0.03,
+        'reason': 'its kernel has to cooperate',
     }
     assert attached.asked() == 3
     # The persistent definition is not asked again.
