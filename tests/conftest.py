@@ -14,6 +14,7 @@
 
 import functools
 import importlib.metadata
+import signal
 import sys
 import typing
 
@@ -21,6 +22,11 @@ from volumedrivers.host import bootstrap
 
 # Otherwise it brings eventlet into the process that runs the tests.
 bootstrap.load_os_brick()
+
+# A shell that starts the tests in the background, or nohup, has these ignored;
+# tests of interrupts, and programs that they start, need them as they are for people.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Every Registry looks for plug-ins, and reads the metadata of all packages for
 # it; they do not change while the tests run, except where a test adds a path.
