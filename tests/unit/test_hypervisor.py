@@ -194,6 +194,17 @@ def test_question_that_breaks_the_connection_is_asked_again(
     assert len(daemon.connections) == 2
 
 
+def test_question_whose_error_was_lost_is_asked_again(
+    daemon: Daemon, hypervisor: Hypervisor
+) -> None:
+    """The binding raises an empty error where the thread's last one was wiped."""
+    wiped = libvirt.libvirtError('virConnectListAllDomains() failed')
+    assert wiped.get_error_code() is None
+    daemon.prepare = lambda connection: connection.script.update(list=[wiped, wiped])
+    assert [guest.name for guest in hypervisor.guests()] == ['vm1']
+    assert len(daemon.connections) == 1
+
+
 def test_question_is_asked_twice_at_most(daemon: Daemon, hypervisor: Hypervisor) -> None:
     daemon.prepare = lambda connection: connection.script.update(list=[LOST, LOST])
     with pytest.raises(exception.HypervisorUnavailable):

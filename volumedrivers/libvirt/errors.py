@@ -58,6 +58,15 @@ def message(error: libvirt.libvirtError) -> str:
     return str(error.get_error_message() or error)
 
 
+def is_lost(error: libvirt.libvirtError) -> bool:
+    """Tell whether nobody knows any more what libvirt said.
+
+    Python may free a libvirt object, of any other call, in the moment in which
+    the binding makes the exception; that wipes the thread's last error.
+    """
+    return error.get_error_code() is None
+
+
 def is_connection_lost(error: libvirt.libvirtError) -> bool:
     """Tell whether libvirt could not be asked at all."""
     code = error.get_error_code()

@@ -205,7 +205,7 @@ class Detachment:
         except libvirt.libvirtError as e:
             if errors.is_no_domain(e):
                 return _Asked.GONE
-            if errors.is_connection_lost(e):
+            if errors.is_connection_lost(e) or errors.is_lost(e):
                 LOG.debug('Detaching %s: %s', self.disk_name, e)
                 return _Asked.PERHAPS
             if is_unplug_pending(e):

@@ -32,6 +32,8 @@ from volumedrivers.libvirt.secret_store import SecretStore
 
 LOG = logging.getLogger(__name__)
 
+# How often an error may be lost; see errors.is_lost.
+_LOST_ERRORS = 3
 Answer = typing.TypeVar('Answer')
 
 # A daemon that hangs before it has accepted is given up after so many seconds.
@@ -150,7 +152,10 @@ class Hypervisor:
         *,
         guest: str | None = None,
     ) -> Answer:
-        """Let libvirt do something for which it does not need QEMU; once.
+        """Let libvirt do something for which it does not need QEMU.
+
+        A function that looks first: where libvirt's error was lost it is called
+        again.
 
         :param action: what is done, in words, for an error
         :param guest: name or UUID, where a domain is the matter
@@ -261,14 +266,25 @@ class Hypervisor:
     ) -> Answer:
         """Ask, and give the connection up when there is no answer.
 
+        :param question: may be called again, where libvirt's error was lost
         :raises libvirt.libvirtError, HypervisorUnavailable
         """
         connection = self.connection()
+
+        def answer() -> Answer:
+            for _ in range(_LOST_ERRORS):
+                try:
+                    return question(connection)
+                except libvirt.libvirtError as e:
+                    if not errors.is_lost(e):
+                        raise
+            return question(connection)
+
         what = f'libvirt, to {action}'
         seconds += self._answer_timeout
         try:
             return deadline.call(
-                lambda: question(connection),
+                answer,
                 what=what,
                 seconds=seconds,
                 interruptible=interruptible,
