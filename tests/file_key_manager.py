@@ -56,20 +56,24 @@ class FileKeyManager(key_manager.KeyManager):
         raise exception.ManagedObjectNotFoundError(uuid=managed_object_id)
 
     def create_key_pair(self, *args: object, **kwargs: object) -> typing.NoReturn:
-        raise NotImplementedError
+        raise _more_than_tests_need()
 
     def create_key(self, *args: object, **kwargs: object) -> typing.NoReturn:
-        raise NotImplementedError
+        raise _more_than_tests_need()
 
     def delete(self, context: object, managed_object_id: str, force: bool = False) -> None:
         for path in self.directory.glob(f'{managed_object_id}.*'):
             path.unlink()
 
     def add_consumer(self, *args: object) -> typing.NoReturn:
-        raise NotImplementedError
+        raise _more_than_tests_need()
 
     def remove_consumer(self, *args: object) -> typing.NoReturn:
-        raise NotImplementedError
+        raise _more_than_tests_need()
+
+
+def _more_than_tests_need() -> exception.KeyManagerError:
+    return exception.KeyManagerError(reason='keys are stored, read and deleted here only')
 
 
 def configure(conf: cfg.ConfigOpts, directory: pathlib.Path) -> FileKeyManager:
