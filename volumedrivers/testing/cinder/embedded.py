@@ -22,6 +22,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import contextlib
 import pathlib
+import shutil
 import threading
 import typing
 
@@ -128,6 +129,8 @@ class EmbeddedCinder:
         for section, options in self._options.items():
             found.setdefault(section, {}).update(options)
         (self.directory / 'cinder.conf').write_text(settings.text(found))
+        # Found beside the configuration; the option for it is deprecated.
+        shutil.copy(services.etc() / settings.PASTE, self.directory)
         started = services.Services(self.directory, self.volume_types)
         stack.callback(started.stop)
         with searched(self.backends):

@@ -21,10 +21,9 @@ from collections.abc import Sequence
 import contextlib
 import logging
 import pathlib
-import shutil
 import sys
-import tempfile
 import typing
+import warnings
 
 import cinder
 from cinder import context
@@ -48,8 +47,18 @@ import sqlalchemy
 from volumedrivers.testing.cinder import settings
 
 CONF = cfg.CONF
-_LOGGERS = ('cinder', 'oslo_messaging', 'oslo_service', 'oslo_db', 'alembic', 'eventlet')
-_template: pathlib.Path | None = None
+# Their messages go to Cinder's log.  The last two complain each time that the
+# key manager is named by its class, and Cinder's has no other name.
+_LOGGERS = (
+    'cinder',
+    'oslo_messaging',
+    'oslo_service',
+    'oslo_db',
+    'alembic',
+    'stevedore.named',
+    'castellan.key_manager',
+)
+_empty_database: bytes | None = None
 
 
 def etc() -> pathlib.Path:
@@ -71,6 +80,7 @@ class Services:
         self.backends = tuple(backends)
         self.application: typing.Any = None
         self._services: list[typing.Any] = []
+        self._managers: list[typing.Any] = []
         self._undo = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -115,6 +125,7 @@ class Services:
     def _serve(self, **arguments: object) -> None:
         made = service.Service.create(**arguments)
         self._services.append(made)
+        self._managers.append(made.manager)
         made.start()
 
     def _stop_services(self) -> None:
@@ -124,7 +135,11 @@ class Services:
             made.wait()
 
     def _stop_drivers(self) -> None:
-        pass
+        """End what a driver of ours has started; Cinder itself has no such call."""
+        for manager in self._managers:
+            stop = getattr(getattr(manager, 'driver', None), 'stop', None)
+            if stop is not None:
+                stop()
 
     def _make_types(self) -> None:
         """Make a volume type for each back end, before somebody asks for the default one."""
@@ -180,18 +195,17 @@ def _copy_of_a_mapping() -> None:
 
 def _make_database(path: pathlib.Path) -> None:
     """Make the tables; the second time in a process they are copied from the first."""
-    global _template  # noqa: PLW0603 - the migrations take most of the start
-    if path.exists():
-        migration.db_sync()
+    global _empty_database  # noqa: PLW0603 - the migrations take long
+    if _empty_database is not None and not path.exists():
+        path.write_bytes(_empty_database)
         return
-    if _template is None or not _template.exists():
+    fresh = not path.exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
         migration.db_sync()
-        db.get_engine().dispose()
-        made = pathlib.Path(tempfile.mkdtemp(prefix='cinder-')) / 'template.sqlite'
-        shutil.copyfile(path, made)
-        _template = made
-    else:
-        shutil.copyfile(_template, path)
+    db.get_engine().dispose()
+    if fresh:
+        _empty_database = path.read_bytes()
 
 
 def _serialize_transactions() -> None:

@@ -21,6 +21,7 @@ import pathlib
 PROJECT = 'a' * 32
 TOKEN = f'admin:{PROJECT}'
 HOST = 'embedded'
+PASTE = 'api-paste.ini'
 
 Sections = dict[str, dict[str, str]]
 
@@ -41,7 +42,6 @@ def sections(
             'host': HOST,
             'auth_strategy': 'noauth',
             'transport_url': 'fake://',
-            'api_paste_config': str(etc / 'api-paste.ini'),
             'resource_query_filters_file': str(etc / 'resource_filters.json'),
             'enabled_backends': ','.join(backends),
             'default_volume_type': next(iter(backends)),
