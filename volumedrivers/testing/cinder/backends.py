@@ -43,6 +43,10 @@ class Backend(abc.ABC):
     def prepare(self, directory: pathlib.Path) -> dict[str, str]:
         """Make what the driver needs below a directory; return its options."""
 
+    @abc.abstractmethod
+    def image(self, volume_id: str) -> pathlib.Path:
+        """Return the file of a volume that has no snapshot."""
+
     def remove(self) -> None:  # noqa: B027 - not every one makes something
         """Take back what ``prepare`` made outside the directory; may be called again."""
 
@@ -110,6 +114,10 @@ class NfsBackend(Backend):
             'nfs_snapshot_support': 'true',
             'nfs_qcow2_volumes': str(self.qcow2).lower(),
         }
+
+    def image(self, volume_id: str) -> pathlib.Path:
+        """Return the file on the share."""
+        return self.files / f'volume-{volume_id}'
 
     def search_path(self) -> pathlib.Path | None:
         """NfsDriver runs mount.nfs once, only to see whether there is one."""
