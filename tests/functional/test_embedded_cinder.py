@@ -15,6 +15,7 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
+import os
 import pathlib
 import subprocess
 import sys
@@ -26,12 +27,12 @@ import pytest
 
 from volumedrivers import exception
 from volumedrivers.attachment.manager import AttachmentManager
-from volumedrivers.attachment.manager import make_manager
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import bootstrap
 from volumedrivers.host import connector_properties
 from volumedrivers.host import mount_table
+from volumedrivers.host import share
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.cinder import bound_share
@@ -39,6 +40,7 @@ from volumedrivers.testing.cinder.backends import Backend
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
 from volumedrivers.testing.cinder.embedded import EmbeddedCinder
+from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 
 GIB = 2**30
@@ -50,6 +52,31 @@ CONNECTOR = {
     'platform': 'x86_64',
     'os_type': 'linux',
 }
+
+
+@pytest.fixture(scope='module')
+def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """Where this host mounts shares: a place that libvirtd's mount namespace sees."""
+    directory = tmp_path_factory.mktemp('mounts')
+    subprocess.run(['mount', '--bind', str(directory), str(directory)], check=True)
+    subprocess.run(['mount', '--make-shared', str(directory)], check=True)
+    yield directory
+    subprocess.run(['umount', '--lazy', str(directory)], check=True)
+
+
+@pytest.fixture(scope='module')
+def libvirtd(
+    mounts: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrivateLibvirtd]:
+    """One that was started after the place for mounts was made."""
+    with PrivateLibvirtd(tmp_path_factory.mktemp('libvirtd')) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope='module')
+def hypervisor(libvirtd: PrivateLibvirtd) -> Iterator[Hypervisor]:
+    with Hypervisor(libvirtd.uri) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -71,7 +98,7 @@ def cinder(
 
 
 @pytest.fixture
-def conf(cinder: EmbeddedCinder, nfs: NfsBackend, tmp_path: pathlib.Path) -> cfg.ConfigOpts:
+def conf(cinder: EmbeddedCinder, mounts: pathlib.Path, tmp_path: pathlib.Path) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     conf([])
     bootstrap.opts.register_opts(conf)
@@ -80,7 +107,7 @@ def conf(cinder: EmbeddedCinder, nfs: NfsBackend, tmp_path: pathlib.Path) -> cfg
         ('host', 'this-host'),
         ('iscsi_client', 'qemu'),
         ('iscsi_initiator_name', 'iqn.2020-01.test:this-host'),
-        ('nfs_mount_point_base', str(nfs.mount_point_base)),
+        ('nfs_mount_point_base', str(mounts)),
     ):
         conf.set_override(name, value, group='volumedrivers')
     bootstrap.setup(conf)
@@ -88,8 +115,10 @@ def conf(cinder: EmbeddedCinder, nfs: NfsBackend, tmp_path: pathlib.Path) -> cfg
 
 
 @pytest.fixture
-def manager(conf: cfg.ConfigOpts, hypervisor: Hypervisor) -> AttachmentManager:
-    return bound_share.accepted(make_manager(conf, hypervisor))
+def manager(
+    conf: cfg.ConfigOpts, hypervisor: Hypervisor, nfs: NfsBackend
+) -> AttachmentManager:
+    return bound_share.make_manager(conf, hypervisor, {nfs.export: nfs.files})
 
 
 class Volume:
@@ -199,15 +228,16 @@ def assert_nothing_left(
 
 
 def tgtds(directory: pathlib.Path) -> list[int]:
-    """Return the tgtds that keep their control sockets below a directory."""
+    """Return the tgtds that have a file below a directory open."""
     found = []
     for process in pathlib.Path('/proc').glob('[0-9]*'):
         try:
-            environment = (process / 'environ').read_bytes()
-            name = (process / 'comm').read_text().strip()
+            if (process / 'comm').read_text().strip() != 'tgtd':
+                continue
+            opened = [os.readlink(link) for link in (process / 'fd').iterdir()]
         except OSError:
-            continue
-        if name == 'tgtd' and f'TGT_IPC_SOCKET={directory}/'.encode() in environment:
+            continue  # it has ended
+        if any(name.startswith(f'{directory}/') for name in opened):
             found.append(int(process.name))
     return found
 
@@ -248,6 +278,7 @@ def test_iscsi_from_the_api_to_the_guest(
 def test_nfs_from_the_api_to_the_guest(
     cinder: EmbeddedCinder,
     nfs: NfsBackend,
+    mounts: pathlib.Path,
     manager: AttachmentManager,
     conf: cfg.ConfigOpts,
     guest: Guest,
@@ -271,7 +302,8 @@ def test_nfs_from_the_api_to_the_guest(
     # What is written now goes to a file of its own above the first.
     attach(volume, manager, conf, guest)
     (disk,) = guest.disks()
-    assert disk.source.file == f'{nfs.mount_point}/{volume.image.name}.{snapshot.id}'
+    place = share.mount_point(str(mounts), nfs.export)
+    assert disk.source.file == f'{place}/{volume.image.name}.{snapshot.id}'
     guest_io.read(volume.alias, 0x5A, MIB, 65536)
     guest_io.write(volume.alias, 0x11, MIB, 65536)
     assert volume.holds(0x5A, MIB)

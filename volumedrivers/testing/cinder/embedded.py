@@ -157,12 +157,14 @@ def _with_identity(application: 'Application') -> 'Application':
     """Give requests the identity that authentication would have given them.
 
     Without a token Cinder answers 204 and nothing, also where the SDK asks
-    for versions, which it does without one.  And it lets only a service take
-    away an attachment of an instance (bug 2004555).
+    for versions, which it does without one.  An SDK without authentication
+    sends a word that Cinder takes for a project; all are to be in the same.
+    And only a service may take away an attachment of an instance (bug 2004555).
     """
 
     def call(environment: dict[str, typing.Any], start_response: typing.Any) -> typing.Any:
-        environment.setdefault('HTTP_X_AUTH_TOKEN', settings.TOKEN)
+        if environment.get('HTTP_X_AUTH_TOKEN') in (None, '', 'notused'):
+            environment['HTTP_X_AUTH_TOKEN'] = settings.TOKEN
         environment.setdefault('HTTP_X_SERVICE_ROLES', 'service')
         return application(environment, start_response)
 

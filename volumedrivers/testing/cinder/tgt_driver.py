@@ -18,6 +18,7 @@ Cinder loads it by name; nothing of this package imports it.
 import pathlib
 import secrets
 import shutil
+import tempfile
 import threading
 import typing
 
@@ -55,6 +56,8 @@ class TgtDriver(driver.CloneableImageVD, driver.BaseVD):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(OPTIONS)
         self._directory = pathlib.Path(self.configuration.tgt_directory)
+        # A socket's path has to be short; that of the files is anybody's.
+        self._sockets = tempfile.TemporaryDirectory(prefix='tgt-')
         self._targets: dict[str, IscsiTarget] = {}
         self._lock = threading.Lock()
 
@@ -76,6 +79,7 @@ class TgtDriver(driver.CloneableImageVD, driver.BaseVD):  # type: ignore[misc]
         with self._lock:
             while self._targets:
                 self._targets.popitem()[1].stop()
+            self._sockets.cleanup()
 
     def create_volume(self, volume: typing.Any) -> None:
         """Make a sparse file."""
@@ -140,6 +144,7 @@ class TgtDriver(driver.CloneableImageVD, driver.BaseVD):  # type: ignore[misc]
                 size=image.stat().st_size,
                 iqn=f'iqn.2010-10.org.openstack:{volume.name}',
                 chap=(_USER, secrets.token_hex(7)),
+                control=pathlib.Path(self._sockets.name, volume.id),
             )
             target.start()
             self._targets[volume.id] = target
@@ -150,6 +155,7 @@ class TgtDriver(driver.CloneableImageVD, driver.BaseVD):  # type: ignore[misc]
             target = self._targets.pop(volume.id, None)
             if target is not None:
                 target.stop()
+                pathlib.Path(self._sockets.name, volume.id).rmdir()
 
     def initialize_connection(
         self, volume: typing.Any, connector: object, **kwargs: object
