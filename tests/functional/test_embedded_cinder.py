@@ -21,6 +21,8 @@ import subprocess
 import sys
 import time
 import typing
+import urllib.error
+import urllib.request
 
 from oslo_config import cfg
 import pytest
@@ -115,9 +117,7 @@ def conf(cinder: EmbeddedCinder, mounts: pathlib.Path, tmp_path: pathlib.Path) -
 
 
 @pytest.fixture
-def manager(
-    conf: cfg.ConfigOpts, hypervisor: Hypervisor, nfs: NfsBackend
-) -> AttachmentManager:
+def manager(conf: cfg.ConfigOpts, hypervisor: Hypervisor, nfs: NfsBackend) -> AttachmentManager:
     return bound_share.make_manager(conf, hypervisor, {nfs.export: nfs.files})
 
 
@@ -150,9 +150,7 @@ class Volume:
     def reserve(self, connector: dict[str, object], instance: str) -> ConnectionInfo:
         """Reserve it and let it be exported."""
         self.attachment = self.storage.create_attachment(self.id, instance=instance)
-        self.attachment = self.storage.update_attachment(
-            self.attachment.id, connector=connector
-        )
+        self.attachment = self.storage.update_attachment(self.attachment.id, connector=connector)
         data = dict(self.attachment.connection_info)
         data.pop('attachment_id')
         return ConnectionInfo.parse(
@@ -203,9 +201,7 @@ def wait_for(get: Callable[[], typing.Any], status: str) -> typing.Any:
 def attach(volume: Volume, manager: AttachmentManager, conf: cfg.ConfigOpts, guest: Guest) -> None:
     connector = connector_properties.get_connector_properties(conf)
     info = volume.reserve(connector, guest.uuid)
-    manager.attach(
-        info, guest.name, DiskRequest(bus='scsi'), attachment_id=volume.attachment.id
-    )
+    manager.attach(info, guest.name, DiskRequest(bus='scsi'), attachment_id=volume.attachment.id)
     volume.complete()
 
 
@@ -386,15 +382,64 @@ def test_many_at_once(cinder: EmbeddedCinder, iscsi: IscsiBackend, nfs: NfsBacke
 def test_connector_without_initiator(cinder: EmbeddedCinder, iscsi: IscsiBackend) -> None:
     volume = Volume(cinder, iscsi)
     connector = {name: value for name, value in CONNECTOR.items() if name != 'initiator'}
-    with pytest.raises(Exception, match='initiator|connector') as caught:
+    with pytest.raises(Exception, match=r'initiator|connector') as caught:
         volume.reserve(connector, '11111111-2222-4333-8444-555555555555')
     assert type(caught.value).__module__.startswith('openstack')
     assert tgtds(iscsi.files) == []
 
 
-def test_cinder_is_not_installed(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_stands_in_front_of_cinder(tmp_path: pathlib.Path) -> None:
+    broken = False
+
+    def wrap(application: typing.Any) -> typing.Any:
+        def call(environment: dict[str, str], start_response: typing.Any) -> typing.Any:
+            if broken:
+                start_response('503 Service Unavailable', [('Content-Length', '0')])
+                return []
+            return application(environment, start_response)
+
+        return call
+
+    with EmbeddedCinder(tmp_path, [IscsiBackend()], serve=True, wrap=wrap) as cinder:
+        storage: typing.Any = cinder.connection.block_storage
+        assert list(storage.volumes()) == []
+        assert urllib.request.urlopen(f'{cinder.url}/volumes').status == 200
+        broken = True
+        with pytest.raises(Exception, match='503'):
+            list(storage.volumes())
+        with pytest.raises(urllib.error.HTTPError, match='503'):
+            urllib.request.urlopen(f'{cinder.url}/volumes')
+
+
+def test_the_process_stays_as_it_was(tmp_path: pathlib.Path) -> None:
+    script = """
+import logging, os, pathlib, signal, sys, threading, time
+from volumedrivers.testing.cinder.embedded import EmbeddedCinder
+
+def state():
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM)]
+    return (handlers, logging.getLogger().handlers, logging.getLogger().level, time.sleep,
+            threading.Thread, dict(os.environ))
+
+before = state()
+with EmbeddedCinder(pathlib.Path(sys.argv[1])) as cinder:
+    during = state()
+    assert cinder.log.stat().st_size
+assert before == during == state(), (before, during, state())
+assert not [one for one in threading.enumerate()[1:] if not one.daemon]
+"""
+    said = subprocess.run(
+        [sys.executable, '-W', 'error::ResourceWarning', '-c', script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (said.returncode, said.stdout) == (0, '')
+
+
+def test_cinder_is_not_installed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     with pytest.raises(exception.ToolMissing) as caught:
         EmbeddedCinder(tmp_path / 'cinder').start()

@@ -44,7 +44,7 @@ def load() -> None:
     require_installed()
     # Decides for native threads, and keeps os-brick in order.
     bootstrap.load_os_brick()
-    with warnings.catch_warnings(), _quiet('cinder.monkey_patch'):
+    with warnings.catch_warnings(), _quiet('cinder.monkey_patch'), _same_handlers():
         warnings.simplefilter('ignore')
         from cinder import monkey_patch  # noqa: PLC0415
         from oslo_service.backend import exceptions  # noqa: PLC0415
@@ -56,6 +56,8 @@ def load() -> None:
 
         # The managers' modules name them when they are imported.
         objects.register_all()
+        # Its options of oslo.log bring a handler for the root logger.
+        from cinder.common import config  # noqa: F401, PLC0415
 
 
 @contextlib.contextmanager
@@ -67,3 +69,14 @@ def _quiet(name: str) -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
+
+
+@contextlib.contextmanager
+def _same_handlers() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers[:]
+    try:
+        yield
+    finally:
+        for handler in [one for one in root.handlers if one not in before]:
+            root.removeHandler(handler)

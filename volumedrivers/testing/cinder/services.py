@@ -193,7 +193,7 @@ def _copy_of_a_mapping() -> None:
     the object over, and listing pools in detail fails.
     """
     if not hasattr(host_manager.ReadOnlyDict, 'copy'):
-        host_manager.ReadOnlyDict.copy = lambda self: dict(self)
+        host_manager.ReadOnlyDict.copy = dict
 
 
 def _make_database(path: pathlib.Path) -> None:
@@ -228,7 +228,7 @@ def _serialize_transactions() -> None:
     @sqlalchemy.event.listens_for(  # type: ignore[untyped-decorator]
         engine, 'before_cursor_execute', retval=True
     )
-    def execute(
+    def execute(  # noqa: PLR0917 - SQLAlchemy's
         connection: object,
         cursor: object,
         statement: str,

@@ -215,7 +215,7 @@ class TgtDriver(driver.CloneableImageVD, driver.BaseVD):  # type: ignore[misc]
 
     def _image(self, volume: typing.Any) -> pathlib.Path:
         # Also a snapshot's: the names differ in their first word.
-        return self._directory / volume.name / 'lun.img'
+        return self._directory / str(volume.name) / 'lun.img'
 
 
 def _resize(image: pathlib.Path, gigabytes: int) -> None:

@@ -30,7 +30,7 @@ import urllib3
 Application = Callable[[dict[str, typing.Any], Callable[..., typing.Any]], Iterable[bytes]]
 
 
-class WsgiAdapter(adapters.BaseAdapter):
+class WsgiAdapter(adapters.BaseAdapter):  # type: ignore[misc]
     """What a session of requests sends through, without a socket."""
 
     def __init__(self, application: Application) -> None:
