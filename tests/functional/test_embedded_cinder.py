@@ -311,24 +311,37 @@ def test_nfs_from_the_api_to_the_guest(
 
 
 def test_three_times_in_one_process(tmp_path: pathlib.Path) -> None:
-    for number in (1, 2, 2):
+    for number in range(3):
         backends = [NfsBackend(), IscsiBackend()]
         with EmbeddedCinder(tmp_path / str(number), backends) as cinder:
             assert cinder.volume_types == ('nfs', 'iscsi')
             assert cinder.url is None
             storage: typing.Any = cinder.connection.block_storage
-            there = [volume.name for volume in storage.volumes()]
-            assert there in ([], ['data of iscsi'])
-            if not there:
-                volume = Volume(cinder, backends[1])
-                volume.reserve(CONNECTOR, '11111111-2222-4333-8444-555555555555')
-                assert len(tgtds(backends[1].files)) == 1
+            assert list(storage.volumes()) == []
+            assert mount_table.find(backends[0].mount_point) is not None
             with pytest.raises(exception.Busy, match='one runs in this process'):
-                EmbeddedCinder(tmp_path / 'second').start()
+                EmbeddedCinder(tmp_path / 'another').start()
+            storage.create_volume(name='one', size=1)
         assert mount_table.find(backends[0].mount_point) is None
-        assert tgtds(backends[1].files) == []
-    # The third time the directory was that of the second.
-    assert there == ['data of iscsi']
+
+
+def test_directory_is_gone_on_with(tmp_path: pathlib.Path) -> None:
+    backend = IscsiBackend()
+    with EmbeddedCinder(tmp_path, [backend]) as cinder:
+        volume = Volume(cinder, backend)
+        volume.reserve(CONNECTOR, '11111111-2222-4333-8444-555555555555')
+        volume.complete()
+        (process,) = tgtds(backend.files)
+    assert tgtds(backend.files) == []
+    with EmbeddedCinder(tmp_path, [backend]) as cinder:
+        storage: typing.Any = cinder.connection.block_storage
+        assert [(one.name, one.status) for one in storage.volumes()] == [
+            ('data of iscsi', 'in-use')
+        ]
+        # It is exported again, by another tgtd.
+        assert process not in tgtds(backend.files)
+        assert len(tgtds(backend.files)) == 1
+    assert tgtds(backend.files) == []
 
 
 def test_another_process_reaches_the_port(tmp_path: pathlib.Path) -> None:
