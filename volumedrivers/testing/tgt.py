@@ -41,12 +41,15 @@ class IscsiTarget:
         iqn: str = 'iqn.2020-01.org.volumedrivers:target',
         lun: int = 1,
         chap: tuple[str, str] | None = None,
+        control: str | os.PathLike[str] | None = None,
     ) -> None:
         """Prepare; ``start`` starts it.
 
         :param size: bytes of the LUN
         :param chap: user name and password (of 12 to 16 characters); tgtadm
             takes them as arguments only, so use ones that are worth nothing
+        :param control: directory of the control socket, where the other one's
+            path is too long for a socket's; default: ``directory``
         """
         self.directory = pathlib.Path(directory)
         self.size = size
@@ -55,9 +58,10 @@ class IscsiTarget:
         self.chap = chap
         self.image = self.directory / 'lun.img'
         self.port = 0
+        self._sockets = self.directory if control is None else pathlib.Path(control)
         self._control = 1
         # tgtd and tgtadm append '.<control port>' to it.
-        self._env = {**os.environ, 'TGT_IPC_SOCKET': str(self.directory / 'tgt')}
+        self._env = {**os.environ, 'TGT_IPC_SOCKET': str(self._sockets / 'tgt')}
         self._server: server.Server | None = None
 
     @property
@@ -76,7 +80,8 @@ class IscsiTarget:
         """
         tgtd = server.find_tool('tgtd', 'tgt')
         server.find_tool('tgtadm', 'tgt')
-        self.directory.mkdir(parents=True, exist_ok=True)
+        for each in (self.directory, self._sockets):
+            each.mkdir(parents=True, exist_ok=True)
         self.port = server.free_port()
         if not self.image.exists():
             with self.image.open('wb') as image:
@@ -86,7 +91,7 @@ class IscsiTarget:
             self.directory / 'tgtd.log',
             self._env,
         )
-        control = self.directory / f'tgt.{self._control}'
+        control = self._sockets / f'tgt.{self._control}'
         self._server.start(lambda: control.exists() and server.listens(self.port))
         try:
             self._export()
@@ -167,7 +172,7 @@ class IscsiTarget:
             # written by then, as there is no cache of its own.
             self._server.stop(timeout=0)
             self._server = None
-        for left in self.directory.glob(f'tgt.{self._control}*'):
+        for left in self._sockets.glob(f'tgt.{self._control}*'):
             left.unlink()
 
     def _adm(self, mode: str, operation: str, *arguments: str, target: bool = True) -> str:

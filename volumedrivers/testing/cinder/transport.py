@@ -1,0 +1,162 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Call a WSGI application: from an SDK's session without a socket, or from loopback."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+import io
+import socketserver
+import sys
+import threading
+import typing
+import urllib.parse
+from wsgiref import simple_server
+
+import requests
+from requests import adapters
+from requests import structures
+import urllib3
+
+Application = Callable[[dict[str, typing.Any], Callable[..., typing.Any]], Iterable[bytes]]
+
+
+class WsgiAdapter(adapters.BaseAdapter):  # type: ignore[misc]
+    """What a session of requests sends through, without a socket."""
+
+    def __init__(self, application: Application) -> None:
+        super().__init__()
+        self.application = application
+
+    def send(
+        self, request: requests.PreparedRequest, *args: object, **kwargs: object
+    ) -> requests.Response:
+        """Call the application in this thread; time limits do not apply."""
+        answered: dict[str, typing.Any] = {}
+        chunks: list[bytes] = []
+
+        def start_response(
+            status: str, headers: list[tuple[str, str]], exc_info: object = None
+        ) -> Callable[[bytes], None]:
+            answered.update(status=status, headers=headers)
+            return chunks.append
+
+        body = self.application(_environment(request), start_response)
+        try:
+            chunks.extend(body)
+        finally:
+            close = getattr(body, 'close', None)
+            if close is not None:
+                close()
+        code, _, reason = answered['status'].partition(' ')
+        response = requests.Response()
+        response.status_code = int(code)
+        response.reason = reason
+        response.url = str(request.url)
+        response.request = request
+        response.headers = structures.CaseInsensitiveDict(answered['headers'])
+        response.encoding = requests.utils.get_encoding_from_headers(response.headers)
+        response.raw = urllib3.HTTPResponse(
+            body=io.BytesIO(b''.join(chunks)),
+            headers=answered['headers'],
+            status=int(code),
+            reason=reason,
+            preload_content=False,
+            decode_content=False,
+        )
+        return response
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _environment(request: requests.PreparedRequest) -> dict[str, typing.Any]:
+    address = urllib.parse.urlsplit(str(request.url))
+    body = request.body or b''
+    if isinstance(body, str):
+        body = body.encode()
+    environment: dict[str, typing.Any] = {
+        'REQUEST_METHOD': request.method,
+        'SCRIPT_NAME': '',
+        'PATH_INFO': urllib.parse.unquote_to_bytes(address.path or '/').decode('latin-1'),
+        'QUERY_STRING': address.query,
+        'SERVER_NAME': address.hostname or 'localhost',
+        'SERVER_PORT': str(address.port or 80),
+        'SERVER_PROTOCOL': 'HTTP/1.1',
+        'REMOTE_ADDR': '127.0.0.1',
+        'CONTENT_LENGTH': str(len(body)),
+        'HTTP_HOST': address.netloc,
+        'wsgi.version': (1, 0),
+        'wsgi.url_scheme': address.scheme,
+        'wsgi.input': io.BytesIO(body),
+        'wsgi.errors': sys.stderr,
+        'wsgi.multithread': True,
+        'wsgi.multiprocess': False,
+        'wsgi.run_once': False,
+    }
+    for name, value in request.headers.items():
+        text = value.decode('latin-1') if isinstance(value, bytes) else value
+        key = name.upper().replace('-', '_')
+        if key == 'CONTENT_TYPE':
+            environment[key] = text
+        elif key != 'CONTENT_LENGTH':
+            environment[f'HTTP_{key}'] = text
+    return environment
+
+
+class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def server_bind(self) -> None:
+        # Without the name that a DNS server would have to be asked for.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes away is no news."""
+
+
+class _Handler(simple_server.WSGIRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Cinder has its own log."""
+
+    def address_string(self) -> str:
+        return str(self.client_address[0])
+
+
+class LoopbackServer:
+    """Serves an application on a port of 127.0.0.1, each request in a thread.
+
+    :ivar url: without a slash at the end
+    """
+
+    def __init__(self, application: Application, port: int = 0) -> None:
+        """Serve from now on.
+
+        :param port: 0: one that is free
+        """
+        self._server = simple_server.make_server(
+            '127.0.0.1', port, typing.cast(typing.Any, application), _Server, _Handler
+        )
+        self.url = f'http://127.0.0.1:{self._server.server_port}'
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), daemon=True, name='wsgi'
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept nothing more, and give the port back."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
