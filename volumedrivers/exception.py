@@ -25,6 +25,9 @@ command line follows from it::
     |   |-- InvalidSize
     |   |-- InvalidOption
     |   |-- GuestNotFound
+    |   |-- VolumeNotFound
+    |   |-- VolumeNotUnique
+    |   |-- WrongVolumeState
     |   `-- VolumeDriverNotFound
     |-- MisconfiguredHost              3  repair or configure this host first
     |   |-- VolumeDriverNotSupported
@@ -36,6 +39,10 @@ command line follows from it::
     |   |-- SecretsNotSupported
     |   |-- EncryptionNotSupported
     |   |-- JournalUnusable
+    |   |-- CinderNotConfigured
+    |   |-- CinderTooOld
+    |   |-- CinderForbidden
+    |   |   `-- ServiceRoleNeeded
     |   `-- ToolMissing
     |-- DataAtRisk                     4  refused; a person has to look
     |   |-- IdentityMismatch
@@ -48,9 +55,12 @@ command line follows from it::
     |   |-- FlushFailed
     |   |-- FormatRefused
     |   |-- StillInUse
+    |   |-- AttachedElsewhere
+    |   |-- AttachmentLost
     |   `-- LeftoversFound
     |-- RetryLater                     5  the same call may succeed later
     |   |-- HypervisorUnavailable
+    |   |-- CinderUnavailable
     |   |-- EndpointUnreachable
     |   |-- DeadlineExceeded
     |   |-- VolumeDeviceNotFound
@@ -64,6 +74,7 @@ command line follows from it::
     |   |-- VolumeNotConnected
     |   |-- DiskNotFound
     |   |-- NotRecorded
+    |   |-- NotInCinder
     |   `-- SecretNotFound
     |-- Degraded                       7  usable, but less than was asked for
     |   `-- PathsMissing
@@ -78,6 +89,7 @@ command line follows from it::
         |-- DetachRefused
         |-- ResizeRefused
         |-- HostUnreadable
+        |-- CinderError
         `-- HypervisorError
 
 An error is made from keyword arguments only. Each class declares its data as
@@ -231,6 +243,31 @@ class GuestNotFound(BadInput):
     uri: str
 
 
+class VolumeNotFound(BadInput):
+    """Cinder has no such volume, or does not show it to this user."""
+
+    template = 'Cinder at {endpoint} has no volume {volume!r}'
+    volume: str
+    endpoint: str
+
+
+class VolumeNotUnique(BadInput):
+    """Several volumes have that name."""
+
+    template = 'Cinder at {endpoint} has more than one volume {volume!r}; give its id'
+    volume: str
+    endpoint: str
+
+
+class WrongVolumeState(BadInput):
+    """Cinder does not allow this with a volume in its state."""
+
+    template = 'volume {volume_id} is {status} in Cinder; expected {expected}'
+    volume_id: str
+    status: str
+    expected: str
+
+
 class VolumeDriverNotFound(BadInput):
     """No driver is registered for a driver_volume_type."""
 
@@ -324,6 +361,40 @@ class JournalUnusable(MisconfiguredHost):
     template = 'the journal {path} cannot be used: {reason}'
     path: str
     reason: str
+
+
+class CinderNotConfigured(MisconfiguredHost):
+    """Nothing says where Cinder is, or what says so is wrong."""
+
+    template = 'where Cinder is, is not known: {reason}'
+    reason: str
+
+
+class CinderTooOld(MisconfiguredHost):
+    """Cinder does not speak the microversion that a call needs."""
+
+    template = 'Cinder at {endpoint} speaks block storage API {found}; {what} needs {needed}'
+    endpoint: str
+    found: str
+    needed: str
+    what: str
+
+
+class CinderForbidden(MisconfiguredHost):
+    """Cinder does not accept this user, or does not let it do that."""
+
+    template = 'Cinder refuses {action}: {reason}'
+    action: str
+    reason: str
+
+
+class ServiceRoleNeeded(CinderForbidden):
+    """Cinder lets only a service take away an attachment of an instance."""
+
+    template = (
+        'Cinder refuses {action}: {reason}. The attachment names an instance, and only a user '
+        'with the service role may take it away (bug 2004555)'
+    )
 
 
 class ToolMissing(MisconfiguredHost):
@@ -445,6 +516,32 @@ class StillInUse(DataAtRisk):
     reason: str
 
 
+class AttachedElsewhere(DataAtRisk):
+    """An attachment is of another host or guest, and not ours to change."""
+
+    template = (
+        'attachment {attachment_id} of volume {volume_id} is of {found}, not of {expected}; '
+        'it was left alone'
+    )
+    attachment_id: str
+    volume_id: str
+    found: str
+    expected: str
+
+
+class AttachmentLost(DataAtRisk):
+    """A guest has a volume, and Cinder knows nothing of that."""
+
+    template = (
+        'guest {guest} has volume {volume_id}, and Cinder at {endpoint} has no attachment '
+        '{attachment_id}: it may give the volume to somebody else'
+    )
+    guest: str
+    volume_id: str
+    attachment_id: str
+    endpoint: str
+
+
 class LeftoversFound(DataAtRisk):
     """After a removal something of the volume is still on the host."""
 
@@ -465,6 +562,21 @@ class HypervisorUnavailable(RetryLater):
     template = 'libvirt at {uri} cannot be reached: {reason}'
     uri: str
     reason: str
+
+
+class CinderUnavailable(RetryLater):
+    """Cinder did not answer, or answered that it cannot now.
+
+    ``may_be_done``: whether it may have done, or still do, what it was asked
+    for; ``answered``: it has said that it failed, so it is not at it any more.
+    """
+
+    template = 'Cinder at {endpoint} did not answer {action}: {reason}'
+    endpoint: str
+    action: str
+    reason: str
+    may_be_done: bool = True
+    answered: bool = False
 
 
 class EndpointUnreachable(RetryLater):
@@ -583,6 +695,15 @@ class NotRecorded(NothingToDo):
     guest: str
 
 
+class NotInCinder(NothingToDo):
+    """Cinder says that it has no such thing, or does not show it to this user."""
+
+    template = 'Cinder at {endpoint} says that there is nothing to {action}: {reason}'
+    endpoint: str
+    action: str
+    reason: str
+
+
 class SecretNotFound(NothingToDo):
     """libvirt has no secret of that usage, and this was asked for certain."""
 
@@ -695,6 +816,15 @@ class HostUnreadable(OperationFailed):
     template = '{what} could not be read: {reason}'
     what: str
     reason: str
+
+
+class CinderError(OperationFailed):
+    """Cinder refused, or failed, for a reason that has no better name here."""
+
+    template = 'Cinder refuses {action}: {reason}'
+    action: str
+    reason: str
+    status: int | None = None
 
 
 class HypervisorError(OperationFailed):

@@ -503,7 +503,7 @@ class TestMigration:
                 'MIGRATIONS',
                 (*journal_schema.MIGRATIONS, ('DELETE FROM attachments', 'nonsense')),
             )
-            patch.setattr(journal_schema, 'VERSION', 2)
+            patch.setattr(journal_schema, 'VERSION', journal_schema.VERSION + 1)
             with pytest.raises(exception.JournalUnusable, match='nonsense'):
                 journal.find()
         assert journal.find() == (put,)

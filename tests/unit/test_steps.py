@@ -22,6 +22,7 @@ import pytest
 from volumedrivers import exception
 from volumedrivers.attachment import failure
 from volumedrivers.attachment import steps
+from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
 from volumedrivers.host.deadline import Call
 from volumedrivers.host.fair_lock import FairLocks
@@ -39,9 +40,6 @@ class Journal:
             raise exception.JournalUnusable(path='/j', reason='its disk is full')
         self.rows.append(changes)
 
-    def get(self, key: str) -> None:
-        return None
-
     def names(self) -> list[object]:
         return [row['step'] for row in self.rows if 'step' in row]
 
@@ -51,12 +49,6 @@ class Work:
 
     operation = 'attach'
     what = 'attach of volume v and guest g'
-    volume_id = 'v'
-    guest = types.SimpleNamespace(name='g', uuid='u')
-    info = types.SimpleNamespace(driver_volume_type='fake')
-    record = types.SimpleNamespace(key='u/v', target=None)
-    connected = None
-    left = ()
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.journal = Journal()
@@ -84,6 +76,18 @@ class Work:
 
     def failed(self, error: BaseException, step: str, *, undone: bool) -> None:
         self.end.append((step, undone))
+
+    def facts(self, left: tuple[str, ...]) -> dict[str, object]:
+        return {
+            'guest': 'g',
+            'guest_uuid': 'u',
+            'volume_id': 'v',
+            'driver_volume_type': 'fake',
+            'target': None,
+            'leftovers': left,
+            'record': 'none',
+            **paths_of(None),
+        }
 
     def step(self, name: str, error: BaseException | None = None, **options: object) -> Step:
         """A step that notes that it was done, and undone."""

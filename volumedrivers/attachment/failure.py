@@ -16,13 +16,11 @@ from collections.abc import Sequence
 import dataclasses
 import typing
 
-from volumedrivers import exception
 from volumedrivers.attachment.results import Result
-from volumedrivers.attachment.results import paths_of
 from volumedrivers.libvirt.connected_volume import FailedPath
 
 if typing.TYPE_CHECKING:
-    from volumedrivers.attachment.work import Work
+    from volumedrivers.attachment.steps import Operating
 
 _ATTRIBUTE = 'failure'
 
@@ -41,6 +39,7 @@ class Failure(Result):
     :ivar error: the class of the error
     :ivar notes: what else went wrong, such as an undo
     :ivar seconds: what each step took, those that failed and were undone, too
+    :ivar within: of the operation that the step was, where it was one
     """
 
     operation: str
@@ -64,6 +63,7 @@ class Failure(Result):
     paths_failed: tuple[FailedPath, ...]
     degraded: bool | None
     seconds: dict[str, float]
+    within: 'Failure | None' = None
 
 
 def of(error: BaseException) -> Failure | None:
@@ -73,7 +73,7 @@ def of(error: BaseException) -> Failure | None:
 
 def tell(
     error: BaseException,
-    work: 'Work',
+    work: 'Operating',
     step: str,
     *,
     done: Sequence[str],
@@ -86,35 +86,18 @@ def tell(
 
     :param kept: steps that should have been undone and were not
     """
-    volume = work.connected
     failure = Failure(
         operation=str(work.operation),
-        guest=work.guest.name,
-        guest_uuid=work.guest.uuid,
-        volume_id=work.volume_id,
-        driver_volume_type=work.info.driver_volume_type,
-        target=work.record.target,
         step=step,
         done=tuple(done),
         undone=tuple(undone),
         not_done=tuple(not_done),
-        leftovers=(*(f'what the step {name!r} made' for name in kept), *map(str, work.left)),
-        record=_row(work),
         error=type(error).__name__,
         problem=str(error) or type(error).__name__,
         notes=tuple(getattr(error, '__notes__', ())),
         seconds=seconds,
-        **paths_of(volume),
+        within=of(error),
+        **work.facts(tuple(f'what the step {name!r} made' for name in kept)),
     )
     # Also into what Python raises, such as KeyboardInterrupt.
     setattr(error, _ATTRIBUTE, failure)
-
-
-def _row(work: 'Work') -> typing.Literal['attached', 'unfinished', 'none', 'unknown']:
-    try:
-        record = work.context.journal.get(work.record.key)
-    except exception.VolumeDriversError:
-        return 'unknown'
-    if record is None:
-        return 'none'
-    return 'attached' if record.is_settled else 'unfinished'

@@ -102,6 +102,11 @@ class Journal:
         """The file."""
         return self._path
 
+    @property
+    def database(self) -> Database:
+        """For the other tables of the file."""
+        return self._database
+
     def get(self, key: str) -> Record | None:
         """Return the row of that key; None: there is none."""
         with self._database.transaction(write=False) as connection:

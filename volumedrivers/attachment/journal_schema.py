@@ -55,12 +55,42 @@ CREATE TABLE attachments (
 ) STRICT
 """
 
+# One row for each attachment that this host has in Cinder, from before it is
+# asked for until Cinder has let it go; what the host has is in the other table.
+_RESERVATIONS = """
+CREATE TABLE reservations (
+    key TEXT NOT NULL PRIMARY KEY,      -- <domain uuid>/<volume id>
+    endpoint TEXT NOT NULL,             -- of Cinder
+    host TEXT NOT NULL,                 -- what Cinder calls this host
+    domain_uuid TEXT NOT NULL,
+    domain_name TEXT NOT NULL,
+    volume_id TEXT NOT NULL,
+    volume_name TEXT NOT NULL,
+    flow TEXT NOT NULL,                 -- attachment, or legacy
+    attachment_id TEXT,                 -- NULL: not known yet
+    instance TEXT,                      -- that the attachment names
+    mode TEXT NOT NULL,                 -- rw, ro
+    operation TEXT,                     -- attach, detach ...; NULL: attached, and at rest
+    step TEXT NOT NULL,                 -- the last one that was begun
+    problem TEXT NOT NULL,
+    process INTEGER NOT NULL,           -- id of the process that wrote last
+    began REAL NOT NULL,                -- seconds since the epoch
+    changed REAL NOT NULL,
+    connector TEXT NOT NULL,            -- JSON, who this host said it is
+    wanted TEXT NOT NULL                -- JSON, what the operation is for
+) STRICT
+"""
+
 MIGRATIONS: typing.Final[tuple[tuple[str, ...], ...]] = (
     (
         _ATTACHMENTS,
         'CREATE INDEX attachments_of_domain ON attachments (domain_uuid)',
         'CREATE INDEX attachments_of_volume ON attachments (volume_id)',
         f'PRAGMA application_id = {APPLICATION_ID}',
+    ),
+    (
+        _RESERVATIONS,
+        'CREATE INDEX reservations_of_volume ON reservations (volume_id)',
     ),
 )
 

@@ -30,13 +30,65 @@ from volumedrivers.attachment import failure
 from volumedrivers.host.deadline import Call
 
 if typing.TYPE_CHECKING:
-    from volumedrivers.attachment.work import Work
+    from volumedrivers.host.fair_lock import FairLocks
+    from volumedrivers.host.fair_lock import Held
 
 
 LOG = logging.getLogger(__name__)
 
 # What is told of everything that stays in the journal.
 _GO_ON = '"volumedrivers recover" goes on'
+
+
+class Surroundings(typing.Protocol):
+    """Where an operation is at work."""
+
+    @property
+    def options(self) -> typing.Any:
+        """The group [volumedrivers]."""
+
+    @property
+    def locks(self) -> 'FairLocks':
+        """Those of this host."""
+
+    @property
+    def observer(self) -> Callable[[str, str, str], None]:
+        """Is told each step: operation, step, and before, after or failed."""
+
+
+class Operating(typing.Protocol):
+    """What does the steps, and keeps a row of the journal about them."""
+
+    @property
+    def context(self) -> Surroundings:
+        """Where."""
+
+    @property
+    def operation(self) -> str:
+        """What it is called."""
+
+    @property
+    def what(self) -> str:
+        """The same, as it is told to people."""
+
+    @property
+    def held(self) -> 'Held | None':
+        """The lock of the volume."""
+
+    def note(self, *, step: str) -> None:
+        """Write the row before a step."""
+
+    def stopped(self, error: BaseException) -> None:
+        """Write down why it did not go on."""
+
+    def failed(self, error: BaseException, step: str, *, undone: bool) -> None:
+        """Put the row in the state the failure left things in."""
+
+    def facts(self, left: tuple[str, ...]) -> dict[str, typing.Any]:
+        """Return what a Failure says of the volume, besides the steps.
+
+        :param left: what could not be undone
+        """
 
 
 class Step(typing.NamedTuple):
@@ -49,6 +101,8 @@ class Step(typing.NamedTuple):
         changes anything, or changes nothing that the row does not name already
     :ivar records: True for one that only writes the row: it is called as it is,
         as the journal has a deadline of its own
+    :ivar nested: True for one that is an operation of its own: its steps have
+        their deadlines, and the observer is told of them instead
     """
 
     name: str
@@ -59,13 +113,14 @@ class Step(typing.NamedTuple):
     needed: bool = True
     intends: bool = True
     records: bool = False
+    nested: bool = False
 
 
 class _LeftBehind(Exception):
     """Why a step is not waited for any more, while it may still be at it; see the cause."""
 
 
-def run(work: 'Work', steps: Sequence[Step]) -> dict[str, float]:
+def run(work: 'Operating', steps: Sequence[Step]) -> dict[str, float]:
     """Do the steps; return the seconds each took, by name.
 
     What a step raises is raised here, after the earlier steps are undone, and
@@ -123,7 +178,7 @@ class _Account:
             self.seconds[name] = round(time.monotonic() - started, 3)
 
     def tell(
-        self, error: BaseException, work: 'Work', failed: Step, to_undo: Sequence[Step]
+        self, error: BaseException, work: 'Operating', failed: Step, to_undo: Sequence[Step]
     ) -> None:
         """Put it into the error of the step that failed."""
         failure.tell(
@@ -140,7 +195,7 @@ class _Account:
         )
 
 
-def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> None:
+def _do(work: 'Operating', name: str, step: Step, function: Callable[[], None]) -> None:
     with contextlib.ExitStack() as stack:
         held = None
         if step.locks:
@@ -149,6 +204,9 @@ def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> No
                     step.locks, what=work.what, seconds=work.context.options.lock_timeout
                 )
             )
+        if step.nested:
+            function()
+            return
         _tell(work, name, 'before')
         if step.records:
             _write(work, name, function)
@@ -169,7 +227,7 @@ def _do(work: 'Work', name: str, step: Step, function: Callable[[], None]) -> No
         _tell(work, name, 'after')
 
 
-def _write(work: 'Work', name: str, function: Callable[[], None]) -> None:
+def _write(work: 'Operating', name: str, function: Callable[[], None]) -> None:
     try:
         function()
     except BaseException:
@@ -178,7 +236,9 @@ def _write(work: 'Work', name: str, function: Callable[[], None]) -> None:
     _tell(work, name, 'after')
 
 
-def _undo(work: 'Work', steps: Sequence[Step], error: BaseException, account: _Account) -> bool:
+def _undo(
+    work: 'Operating', steps: Sequence[Step], error: BaseException, account: _Account
+) -> bool:
     """Undo the steps in reverse; tell whether all of it could be done."""
     try:
         for step in reversed(steps):
@@ -194,7 +254,9 @@ def _undo(work: 'Work', steps: Sequence[Step], error: BaseException, account: _A
     return True
 
 
-def _undo_one(work: 'Work', step: Step, undo: Callable[[], None], error: BaseException) -> bool:
+def _undo_one(
+    work: 'Operating', step: Step, undo: Callable[[], None], error: BaseException
+) -> bool:
     name = f'undo {step.name}'
     try:
         work.note(step=name)
@@ -212,7 +274,7 @@ def _undo_one(work: 'Work', step: Step, undo: Callable[[], None], error: BaseExc
     return False
 
 
-def _tell(work: 'Work', name: str, moment: str) -> None:
+def _tell(work: 'Operating', name: str, moment: str) -> None:
     try:
         work.context.observer(work.operation, name, moment)
     except Exception:

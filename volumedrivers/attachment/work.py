@@ -21,6 +21,7 @@ from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
+from volumedrivers.attachment.results import paths_of
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.volume_devices import readable
@@ -126,6 +127,22 @@ class Work:
         """
         self.note(problem=problem)
 
+    def facts(self, left: tuple[str, ...]) -> dict[str, typing.Any]:
+        """Return what a Failure says of the volume.
+
+        :param left: what could not be undone
+        """
+        return {
+            'guest': self.guest.name,
+            'guest_uuid': self.guest.uuid,
+            'volume_id': self.volume_id,
+            'driver_volume_type': self.info.driver_volume_type,
+            'target': self.record.target,
+            'leftovers': (*left, *map(str, self.left)),
+            'record': self._row(),
+            **paths_of(self.connected),
+        }
+
     def found_identity(self) -> 'Identity | None':
         """Compare what is under the volume's path now with what was recorded.
 
@@ -211,6 +228,15 @@ class Work:
                     expected=expected,
                     volume_id=self.volume_id,
                 )
+
+    def _row(self) -> typing.Literal['attached', 'unfinished', 'none', 'unknown']:
+        try:
+            record = self.context.journal.get(self.record.key)
+        except exception.VolumeDriversError:
+            return 'unknown'
+        if record is None:
+            return 'none'
+        return 'attached' if record.is_settled else 'unfinished'
 
     def _first_record(self) -> Record:
         volume_id = volume_id_of(self.info)

@@ -52,11 +52,21 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     exception.GuestNotFound: '',
     exception.VolumeDriverNotFound: 'Install the package that has the driver, or correct '
     'driver_volume_type; "volumedrivers driver list" shows what there is.',
+    exception.VolumeNotFound: '"volumedrivers volume list" shows those of this project.',
+    exception.VolumeNotUnique: '',
+    exception.WrongVolumeState: 'Bring it into that state in Cinder first ("volumedrivers '
+    'volume show").',
     exception.MisconfiguredHost: 'Repair this host first; "volumedrivers host check" shows '
     'what it lacks.',
     exception.PluginConflict: '',
     exception.MultipathNotRunning: '',
     exception.ToolMissing: '',
+    exception.CinderNotConfigured: 'Name a cloud of clouds.yaml with --os-cloud or OS_CLOUD, set '
+    'the OS_* variables, or fill in group [cinder] of the configuration.',
+    exception.CinderTooOld: 'Update Cinder, or let somebody do this who can.',
+    exception.CinderForbidden: 'Check the user, its project and its roles.',
+    exception.ServiceRoleNeeded: 'Configure a user with the role service in group '
+    '[service_user], then give the same command again.',
     exception.EncryptionNotSupported: "Do as the reason says, or change the volume's type in "
     'Cinder.',
     exception.JournalUnusable: 'Repair it first; until then nothing is attached or detached.',
@@ -72,10 +82,15 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     '"volumedrivers recover" removes them.',
     exception.FormatRefused: 'If the volume is new and nothing is on it, give --allow-format; '
     'else find out who wrote it.',
+    exception.AttachedElsewhere: "Do it on the host or with the guest that has it; Cinder's "
+    '"volumedrivers volume attachments" shows which.',
+    exception.AttachmentLost: 'Detach the volume from the guest at once, and attach it again.',
     exception.StillInUse: 'Detach it, or give --force to forget it all the same.',
     exception.RetryLater: 'Try again later; nothing is wrong with the request.',
     exception.HypervisorUnavailable: 'Check that libvirtd runs and that --connect names the '
     'right URI ("virsh -c URI list").',
+    exception.CinderUnavailable: 'Check Cinder and the network to it, then give the same '
+    'command again; "volumedrivers recover" settles what is left.',
     exception.EndpointUnreachable: 'Check the storage and the network to it, then try again.',
     exception.VolumeDeviceNotFound: 'Check that the volume is exported to this host '
     '("volumedrivers connector show" is who this host says it is), then try again.',

@@ -17,6 +17,7 @@ import itertools
 from oslo_config import cfg
 
 from volumedrivers.conf import block
+from volumedrivers.conf import cinder
 from volumedrivers.conf import deadlines
 from volumedrivers.conf import guest
 from volumedrivers.conf import host
@@ -32,6 +33,7 @@ OPTIONS: tuple[cfg.Opt, ...] = tuple(
         share.OPTIONS,
         network.OPTIONS,
         deadlines.OPTIONS,
+        cinder.OPTIONS,
     )
 )
 

@@ -175,14 +175,13 @@ def _connect(adapter: object) -> 'openstack.connection.Connection':
     from keystoneauth1 import session  # noqa: PLC0415
     from keystoneauth1 import token_endpoint  # noqa: PLC0415
     from openstack import connection  # noqa: PLC0415
-    import requests  # noqa: PLC0415
 
-    through = requests.Session()
-    through.mount(_NOWHERE, adapter)
     endpoint = f'{_NOWHERE}/v3'
     auth = token_endpoint.Token(endpoint=endpoint, token=settings.TOKEN)
+    through = session.Session(auth=auth)
+    through.session.mount(_NOWHERE, adapter)
     return connection.Connection(
-        session=session.Session(auth=auth, session=through),
+        session=through,
         block_storage_api_version='3',
         block_storage_endpoint_override=endpoint,
         block_storage_default_microversion=_MICROVERSION,

@@ -22,24 +22,20 @@ import typing
 import urllib.parse
 from wsgiref import simple_server
 
-import requests
-from requests import adapters
-from requests import structures
+from keystoneauth1 import session as keystoneauth
 import urllib3
 
 Application = Callable[[dict[str, typing.Any], Callable[..., typing.Any]], Iterable[bytes]]
 
 
-class WsgiAdapter(adapters.BaseAdapter):  # type: ignore[misc]
+class WsgiAdapter(keystoneauth.TCPKeepAliveAdapter):  # type: ignore[misc]
     """What a session of requests sends through, without a socket."""
 
     def __init__(self, application: Application) -> None:
         super().__init__()
         self.application = application
 
-    def send(
-        self, request: requests.PreparedRequest, *args: object, **kwargs: object
-    ) -> requests.Response:
+    def send(self, request: typing.Any, *args: object, **kwargs: object) -> typing.Any:
         """Call the application in this thread; time limits do not apply."""
         answered: dict[str, typing.Any] = {}
         chunks: list[bytes] = []
@@ -58,14 +54,7 @@ class WsgiAdapter(adapters.BaseAdapter):  # type: ignore[misc]
             if close is not None:
                 close()
         code, _, reason = answered['status'].partition(' ')
-        response = requests.Response()
-        response.status_code = int(code)
-        response.reason = reason
-        response.url = str(request.url)
-        response.request = request
-        response.headers = structures.CaseInsensitiveDict(answered['headers'])
-        response.encoding = requests.utils.get_encoding_from_headers(response.headers)
-        response.raw = urllib3.HTTPResponse(
+        raw = urllib3.HTTPResponse(
             body=io.BytesIO(b''.join(chunks)),
             headers=answered['headers'],
             status=int(code),
@@ -73,13 +62,10 @@ class WsgiAdapter(adapters.BaseAdapter):  # type: ignore[misc]
             preload_content=False,
             decode_content=False,
         )
-        return response
-
-    def close(self) -> None:
-        """There is nothing to close."""
+        return self.build_response(request, raw)
 
 
-def _environment(request: requests.PreparedRequest) -> dict[str, typing.Any]:
+def _environment(request: typing.Any) -> dict[str, typing.Any]:
     address = urllib.parse.urlsplit(str(request.url))
     body = request.body or b''
     if isinstance(body, str):

@@ -13,7 +13,6 @@
 """The embedded Cinder: from its API down to the disk of a guest."""
 
 from collections.abc import Callable
-from collections.abc import Iterator
 from concurrent import futures
 import os
 import pathlib
@@ -31,18 +30,14 @@ from volumedrivers import exception
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.connection_info import ConnectionInfo
-from volumedrivers.host import bootstrap
 from volumedrivers.host import connector_properties
 from volumedrivers.host import mount_table
 from volumedrivers.host import share
 from volumedrivers.libvirt.guest import Guest
-from volumedrivers.libvirt.hypervisor import Hypervisor
-from volumedrivers.testing.cinder import bound_share
 from volumedrivers.testing.cinder.backends import Backend
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
 from volumedrivers.testing.cinder.embedded import EmbeddedCinder
-from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 
 GIB = 2**30
@@ -54,71 +49,6 @@ CONNECTOR = {
     'platform': 'x86_64',
     'os_type': 'linux',
 }
-
-
-@pytest.fixture(scope='module')
-def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
-    """Where this host mounts shares: a place that libvirtd's mount namespace sees."""
-    directory = tmp_path_factory.mktemp('mounts')
-    subprocess.run(['mount', '--bind', str(directory), str(directory)], check=True)
-    subprocess.run(['mount', '--make-shared', str(directory)], check=True)
-    yield directory
-    subprocess.run(['umount', '--lazy', str(directory)], check=True)
-
-
-@pytest.fixture(scope='module')
-def libvirtd(
-    mounts: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PrivateLibvirtd]:
-    """One that was started after the place for mounts was made."""
-    with PrivateLibvirtd(tmp_path_factory.mktemp('libvirtd')) as daemon:
-        yield daemon
-
-
-@pytest.fixture(scope='module')
-def hypervisor(libvirtd: PrivateLibvirtd) -> Iterator[Hypervisor]:
-    with Hypervisor(libvirtd.uri) as opened:
-        yield opened
-
-
-@pytest.fixture
-def nfs() -> NfsBackend:
-    return NfsBackend()
-
-
-@pytest.fixture
-def iscsi() -> IscsiBackend:
-    return IscsiBackend()
-
-
-@pytest.fixture
-def cinder(
-    nfs: NfsBackend, iscsi: IscsiBackend, tmp_path: pathlib.Path
-) -> Iterator[EmbeddedCinder]:
-    with EmbeddedCinder(tmp_path / 'cinder', [nfs, iscsi]) as started:
-        yield started
-
-
-@pytest.fixture
-def conf(cinder: EmbeddedCinder, mounts: pathlib.Path, tmp_path: pathlib.Path) -> cfg.ConfigOpts:
-    conf = cfg.ConfigOpts()
-    conf([])
-    bootstrap.opts.register_opts(conf)
-    for name, value in (
-        ('state_path', str(tmp_path / 'host')),
-        ('host', 'this-host'),
-        ('iscsi_client', 'qemu'),
-        ('iscsi_initiator_name', 'iqn.2020-01.test:this-host'),
-        ('nfs_mount_point_base', str(mounts)),
-    ):
-        conf.set_override(name, value, group='volumedrivers')
-    bootstrap.setup(conf)
-    return conf
-
-
-@pytest.fixture
-def manager(conf: cfg.ConfigOpts, hypervisor: Hypervisor, nfs: NfsBackend) -> AttachmentManager:
-    return bound_share.make_manager(conf, hypervisor, {nfs.export: nfs.files})
 
 
 class Volume:

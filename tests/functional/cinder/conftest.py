@@ -1,0 +1,126 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A real Cinder in this process, and this package's managers beside it."""
+
+from collections.abc import Iterator
+import pathlib
+import subprocess
+import typing
+
+from oslo_config import cfg
+import pytest
+
+from tests.functional.cinder.made_volumes import VolumeMaker
+from volumedrivers.attachment.block_storage.manager import VolumeManager
+from volumedrivers.attachment.block_storage.manager import make_volume_manager
+from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.cinder.block_storage import BlockStorage
+from volumedrivers.host import bootstrap
+from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.testing.cinder import bound_share
+from volumedrivers.testing.cinder.backends import IscsiBackend
+from volumedrivers.testing.cinder.backends import NfsBackend
+from volumedrivers.testing.cinder.embedded import EmbeddedCinder
+from volumedrivers.testing.libvirtd import PrivateLibvirtd
+
+
+@pytest.fixture(scope='session')
+def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """Where this host mounts shares: a place that libvirtd's mount namespace sees."""
+    directory = tmp_path_factory.mktemp('mounts')
+    subprocess.run(['mount', '--bind', str(directory), str(directory)], check=True)
+    subprocess.run(['mount', '--make-shared', str(directory)], check=True)
+    yield directory
+    subprocess.run(['umount', '--lazy', str(directory)], check=True)
+
+
+@pytest.fixture(scope='session')
+def libvirtd(
+    mounts: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrivateLibvirtd]:
+    """One that was started after the place for mounts was made."""
+    with PrivateLibvirtd(tmp_path_factory.mktemp('libvirtd')) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope='session')
+def hypervisor(libvirtd: PrivateLibvirtd) -> Iterator[Hypervisor]:
+    with Hypervisor(libvirtd.uri) as opened:
+        yield opened
+
+
+@pytest.fixture
+def nfs() -> NfsBackend:
+    return NfsBackend()
+
+
+@pytest.fixture
+def iscsi() -> IscsiBackend:
+    return IscsiBackend()
+
+
+@pytest.fixture
+def cinder(
+    nfs: NfsBackend, iscsi: IscsiBackend, tmp_path: pathlib.Path
+) -> Iterator[EmbeddedCinder]:
+    with EmbeddedCinder(tmp_path / 'cinder', [nfs, iscsi]) as started:
+        yield started
+
+
+@pytest.fixture
+def conf(mounts: pathlib.Path, tmp_path: pathlib.Path) -> cfg.ConfigOpts:
+    conf = cfg.ConfigOpts()
+    conf([])
+    bootstrap.opts.register_opts(conf)
+    for name, value in (
+        ('state_path', str(tmp_path / 'host')),
+        ('host', 'this-host'),
+        ('iscsi_client', 'qemu'),
+        ('iscsi_initiator_name', 'iqn.2020-01.test:this-host'),
+        ('nfs_mount_point_base', str(mounts)),
+    ):
+        conf.set_override(name, value, group='volumedrivers')
+    bootstrap.setup(conf)
+    return conf
+
+
+@pytest.fixture
+def manager(
+    conf: cfg.ConfigOpts, hypervisor: Hypervisor, cinder: EmbeddedCinder, nfs: NfsBackend
+) -> AttachmentManager:
+    """Guest and host; what Cinder has on NFS is bound."""
+    return bound_share.make_manager(conf, hypervisor, {nfs.export: nfs.files})
+
+
+@pytest.fixture
+def storage(cinder: EmbeddedCinder) -> BlockStorage:
+    return BlockStorage(cinder.connection, retries=3, pause=0.05)
+
+
+@pytest.fixture
+def volume_manager(
+    conf: cfg.ConfigOpts, storage: BlockStorage, manager: AttachmentManager
+) -> VolumeManager:
+    return make_volume_manager(conf, storage, manager)
+
+
+@pytest.fixture
+def make_volume(storage: BlockStorage) -> VolumeMaker:
+    """Makes volumes of a back end, which are available when it returns."""
+    return VolumeMaker(storage.proxy)
+
+
+@pytest.fixture(params=['nfs', 'iscsi'])
+def backend(request: pytest.FixtureRequest, nfs: NfsBackend, iscsi: IscsiBackend) -> typing.Any:
+    """Each back end, one after the other."""
+    return nfs if request.param == 'nfs' else iscsi

@@ -1,0 +1,166 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The steps of attaching a volume of Cinder, and how each is undone."""
+
+import typing
+
+from volumedrivers import exception
+from volumedrivers.attachment.block_storage.flow import Side
+from volumedrivers.attachment.block_storage.reservation import Operation
+from volumedrivers.attachment.block_storage.reservation import Reservation
+from volumedrivers.attachment.block_storage.results import VolumeAttachResult
+from volumedrivers.attachment.block_storage.work import StorageWork
+from volumedrivers.attachment.results import AttachResult
+from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.attachment.steps import Step
+from volumedrivers.attachment.volume_encryption import VolumeEncryption
+from volumedrivers.cinder import volumes
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.context import StorageContext
+    from volumedrivers.connection_info import ConnectionInfo
+    from volumedrivers.host.fair_lock import Held
+    from volumedrivers.libvirt.guest import Guest
+
+
+class AttachVolume(StorageWork):
+    """Cinder reserves and exports; guest and host have it; Cinder is told."""
+
+    operation = Operation.ATTACH
+
+    def __init__(
+        self,
+        context: 'StorageContext',
+        guest: 'Guest',
+        reservation: Reservation,
+        before: Reservation | None,
+        held: 'Held | None' = None,
+        *,
+        volume: typing.Any,
+        request: DiskRequest,
+        allow_format: bool = False,
+    ) -> None:
+        super().__init__(context, guest, reservation, before, held)
+        self.volume = volume
+        self.request = request
+        self.allow_format = allow_format
+        self.info: ConnectionInfo | None = None
+        self.attached: AttachResult | None = None
+        self.uncertain = False  # whether Cinder has reserved it
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps in their order."""
+        seconds = self.context.request_timeout
+        return (
+            Step('reserve', self.reserve, self.release, seconds),
+            Step('export', self.export, seconds=seconds),
+            Step('attach', self.attach, self.detach, nested=True),
+            Step('complete', self.complete, seconds=seconds),
+            Step('record', self.settle_attached, records=True),
+        )
+
+    def reserve(self) -> None:
+        try:
+            self.learn(attachment_id=self.flow.reserve(self.reservation))
+        except exception.CinderUnavailable as error:
+            if error.may_be_done:
+                self._take_back(error)
+            raise
+
+    def release(self) -> None:
+        """Take back what Cinder gave, unless this host still has the volume.
+
+        Cinder would give its LUN to somebody else.
+        """
+        if self.on_host is not None:
+            raise exception.StillInUse(
+                volume_id=self.reservation.volume_id,
+                guest=self.guest.name,
+                reason='it is still connected to this host; Cinder keeps the attachment',
+            )
+        self.flow.release(self.reservation)
+
+    def export(self) -> None:
+        connector = self.context.connector()
+        self.note(connector=dict(connector))
+        self.info = self.flow.export(self.reservation, self.volume, connector)
+
+    def attach(self) -> None:
+        info = self.info
+        assert info is not None  # noqa: S101
+        encryption = None
+        if info.encrypted:
+            encryption = VolumeEncryption.parse(
+                volumes.encryption(self.context.storage, self.volume.id), volume_id=self.volume.id
+            )
+        self.attached = self.context.attachments.attach(
+            info,
+            self.guest.uuid,
+            self.request,
+            attachment_id=self.reservation.attachment_id,
+            encryption=encryption,
+            allow_format=self.allow_format,
+        )
+
+    def detach(self) -> None:
+        self.context.attachments.detach(self.guest.uuid, self.reservation.volume_id)
+
+    def complete(self) -> None:
+        assert self.attached is not None  # noqa: S101
+        attachment_id = self.flow.complete(self.reservation, target=self.attached.target)
+        self.learn(attachment_id=attachment_id)
+
+    def settle_attached(self) -> None:
+        self.settle(problem='')
+
+    def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
+        """Forget the reservation if Cinder has nothing of it; else keep it for recover."""
+        if undone and not self.uncertain:
+            self.forget()
+        else:
+            self.note(problem=problem)
+
+    def result(self, seconds: dict[str, float]) -> VolumeAttachResult:
+        """Say what was done."""
+        assert self.attached is not None  # noqa: S101
+        inner = self.attached.seconds
+        return VolumeAttachResult.of(
+            self.attached,
+            volume_name=self.reservation.volume_name,
+            attachment_id=self.reservation.attachment_id,
+            mode=self.reservation.mode,
+            seconds={
+                'reserve': seconds['reserve'],
+                'export': seconds['export'],
+                **{name: inner[name] for name in inner if name != 'record'},
+                'complete': seconds['complete'],
+                'record': round(seconds['record'] + inner.get('record', 0.0), 3),
+            },
+        )
+
+    def _take_back(self, error: exception.CinderUnavailable) -> None:
+        """See whether Cinder has reserved it although it did not say so."""
+        try:
+            side, _ = self.flow.look(self.reservation)
+            self.flow.release(self.reservation)
+        except exception.VolumeDriversError as failure:
+            self.uncertain = True
+            error.add_note(f'whether Cinder reserved the volume is not known: {failure}')
+            return
+        # One that has not answered may still be at it.
+        self.uncertain = side is Side.NONE and not error.answered
+        if self.uncertain:
+            error.add_note(
+                'Cinder may still be about to reserve the volume; "volumedrivers recover" '
+                'takes that back'
+            )

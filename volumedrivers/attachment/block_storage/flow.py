@@ -1,0 +1,162 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The calls by which Cinder gives a volume, and takes it back."""
+
+import abc
+from collections.abc import Mapping
+import enum
+import typing
+
+from volumedrivers import exception
+from volumedrivers.attachment.block_storage import reservation
+from volumedrivers.cinder import attachments
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.reservation import Reservation
+    from volumedrivers.cinder.block_storage import BlockStorage
+    from volumedrivers.connection_info import ConnectionInfo
+
+
+class Side(enum.StrEnum):
+    """What Cinder has of an attachment."""
+
+    NONE = 'none'
+    RESERVED = 'reserved'  # nothing is exported
+    EXPORTED = 'exported'  # to this host; not complete
+    ATTACHED = 'attached'
+
+
+class StorageFlow(abc.ABC):
+    """One of the two ways; what is done twice does no harm."""
+
+    def __init__(self, storage: 'BlockStorage') -> None:
+        self.storage = storage
+
+    @abc.abstractmethod
+    def reserve(self, found: 'Reservation') -> str | None:
+        """Keep the volume for this host; return the attachment's id, where it has one yet.
+
+        :raises CinderUnavailable: and it may be done
+        """
+
+    @abc.abstractmethod
+    def export(
+        self, found: 'Reservation', volume: typing.Any, connector: Mapping[str, typing.Any]
+    ) -> 'ConnectionInfo':
+        """Let the back end give the volume to this host.
+
+        :param volume: the SDK's
+        """
+
+    @abc.abstractmethod
+    def complete(self, found: 'Reservation', *, target: str) -> str | None:
+        """Tell Cinder that the guest has the volume; return the attachment's id.
+
+        :param target: name of the guest's disk
+        """
+
+    @abc.abstractmethod
+    def release(self, found: 'Reservation') -> None:
+        """Take back all that Cinder has of it, however far it has got.
+
+        :raises ServiceRoleNeeded
+        """
+
+    @abc.abstractmethod
+    def look(self, found: 'Reservation') -> tuple[Side, str | None]:
+        """Return what Cinder has of it, and the attachment's id."""
+
+    def begin_detaching(self, found: 'Reservation') -> None:
+        """Let Cinder refuse everybody else, if the volume is in use."""
+        self.storage.tell(self.storage.proxy.begin_volume_detaching, found.volume_id)
+
+    def roll_detaching(self, found: 'Reservation') -> None:
+        """Let the volume be in use again; nothing if it is not detaching."""
+        volume = self.storage.ask(self.storage.proxy.get_volume, found.volume_id)
+        if volume.status == 'detaching':
+            self.storage.tell(self.storage.proxy.abort_volume_detaching, found.volume_id)
+
+
+class AttachmentFlow(StorageFlow):
+    """Attachments: create, update, complete, delete (microversion 3.44)."""
+
+    def reserve(self, found: 'Reservation') -> str | None:
+        given: dict[str, typing.Any] = {}
+        if found.instance is not None:
+            given['instance'] = found.instance
+        if found.mode != 'rw':
+            given['mode'] = found.mode
+        made = self.storage.tell(self.storage.proxy.create_attachment, found.volume_id, **given)
+        return str(made.id)
+
+    def export(
+        self, found: 'Reservation', volume: typing.Any, connector: Mapping[str, typing.Any]
+    ) -> 'ConnectionInfo':
+        told = {**connector, 'mode': found.mode}
+        updated = self.storage.ask(
+            self.storage.proxy.update_attachment, found.attachment_id, connector=told
+        )
+        return attachments.connection_info(
+            updated.connection_info or {}, volume, read_only=found.mode == 'ro'
+        )
+
+    def complete(self, found: 'Reservation', *, target: str) -> str | None:
+        try:
+            self.storage.ask(self.storage.proxy.complete_attachment, found.attachment_id)
+        except exception.CinderError:
+            # Asked again after an answer that was lost.
+            if self.look(found)[0] is not Side.ATTACHED:
+                raise
+        return found.attachment_id
+
+    def release(self, found: 'Reservation') -> None:
+        for attachment_id in self._ids(found):
+            try:
+                self.storage.ask(self.storage.proxy.delete_attachment, attachment_id)
+            except exception.NotInCinder:
+                continue
+
+    def look(self, found: 'Reservation') -> tuple[Side, str | None]:
+        for attachment_id in self._ids(found):
+            try:
+                attachment = self.storage.ask(self.storage.proxy.get_attachment, attachment_id)
+            except exception.NotInCinder:
+                continue
+            if attachment.status == 'attached':
+                return Side.ATTACHED, attachment_id
+            if attachment.connector:
+                return Side.EXPORTED, attachment_id
+            return Side.RESERVED, attachment_id
+        return Side.NONE, None
+
+    def _ids(self, found: 'Reservation') -> tuple[str, ...]:
+        """Return the attachment's id; where the answer was lost, of those it may be."""
+        if found.attachment_id is not None:
+            return (found.attachment_id,)
+        before = found.wanted.get('others', ())
+        return tuple(
+            str(one.id)
+            for one in attachments.of_volume(
+                self.storage, found.volume_id, instance=found.instance
+            )
+            if one.id not in before
+            and one.instance == found.instance
+            and attachments.host_of(one) in (None, found.host)
+        )
+
+
+def of(storage: 'BlockStorage', found: 'Reservation') -> StorageFlow:
+    """Return the flow by which a volume is, or was, attached."""
+    if found.flow is reservation.Flow.ATTACHMENT:
+        return AttachmentFlow(storage)
+    raise NotImplementedError(found.flow)

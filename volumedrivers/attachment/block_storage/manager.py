@@ -1,0 +1,271 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Volumes of Cinder, by their name, in the guests of this host: every operation in one place.
+
+Around what ``attachment.manager`` does with guest and host: before it Cinder
+is asked, and after it Cinder is told.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import typing
+
+from oslo_log import log as logging
+
+from volumedrivers import exception
+from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import lookup
+from volumedrivers.attachment import steps
+from volumedrivers.attachment.block_storage import settle
+from volumedrivers.attachment.block_storage.attach import AttachVolume
+from volumedrivers.attachment.block_storage.context import StorageContext
+from volumedrivers.attachment.block_storage.detach import DetachVolume
+from volumedrivers.attachment.block_storage.reservation import Flow
+from volumedrivers.attachment.block_storage.reservation import Reservation
+from volumedrivers.attachment.block_storage.reservations import Reservations
+from volumedrivers.attachment.block_storage.results import VolumeAttachResult
+from volumedrivers.attachment.block_storage.results import VolumeDetachResult
+from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.attachment.record import make_key
+from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.cinder import attachments
+from volumedrivers.cinder import volumes
+from volumedrivers.host import connector_properties
+
+if typing.TYPE_CHECKING:
+    from oslo_config import cfg
+
+    from volumedrivers.cinder.block_storage import BlockStorage
+    from volumedrivers.connection_info import ConnectionInfo
+    from volumedrivers.libvirt.guest import Guest
+
+LOG = logging.getLogger(__name__)
+
+
+class VolumeManager:
+    """What can be done with Cinder's volumes and the guests of one hypervisor.
+
+    As with AttachmentManager every operation may be called again after any
+    failure: what was begun is in the journal, and settled first.
+
+    Besides what is named there, every operation raises CinderUnavailable,
+    CinderForbidden, CinderTooOld, CinderError, LockHeld, JournalUnusable, and
+    what AttachmentManager raises.  ``failure.of(error)`` says what was done
+    and what is left.
+    """
+
+    def __init__(self, context: StorageContext) -> None:
+        self.context = context
+
+    def attach(
+        self,
+        guest: str,
+        volume: str,
+        request: DiskRequest | None = None,
+        *,
+        read_only: bool = False,
+        legacy: bool = False,
+        allow_format: bool = False,
+    ) -> VolumeAttachResult:
+        """Reserve the volume in Cinder, bring it into the guest, and tell Cinder.
+
+        After an error Cinder, host and guest are as they were; where that
+        could not be done, the error's notes say so, and recover goes on.
+
+        :param guest: name or UUID
+        :param volume: name or id in Cinder
+        :param read_only: the guest cannot write to it
+        :param legacy: by the calls from before Cinder had attachments
+        :param allow_format: write the header of an encrypted volume that is blank
+        :raises VolumeNotFound, VolumeNotUnique, WrongVolumeState, AlreadyAttached
+        :raises Busy: the volume's state in Cinder is passing
+        """
+        context = self.context
+        domain = context.host.hypervisor.guest(guest)
+        found = volumes.find(context.storage, volume)
+        with context.lock(found.id, 'attach', domain.name) as held:
+            before = self._settled(domain, found.id)
+            if before is not None:
+                self._refuse_attached(domain, found.id)
+            reservation = Reservation(
+                key=make_key(domain.uuid, found.id),
+                endpoint=context.storage.endpoint,
+                host=context.host.host,
+                domain_uuid=domain.uuid,
+                domain_name=domain.name,
+                volume_id=found.id,
+                volume_name=found.name or '',
+                flow=Flow.LEGACY if legacy else Flow.ATTACHMENT,
+                instance=domain.uuid if context.options.cinder_instance else None,
+                mode='ro' if read_only else 'rw',
+                wanted={'others': self._others(found)},
+            )
+            job = AttachVolume(
+                context,
+                domain,
+                reservation,
+                before,
+                held,
+                volume=found,
+                request=request or DiskRequest(),
+                allow_format=allow_format,
+            )
+            return job.result(steps.run(job, job.steps()))
+
+    def detach(
+        self,
+        guest: str,
+        volume: str,
+        *,
+        force: bool = False,
+        attempts: int | None = None,
+        timeout: float | None = None,
+    ) -> VolumeDetachResult:
+        """Take the volume out of the guest and off this host, and give it back to Cinder.
+
+        :param guest: name or UUID; by its UUID also a guest that is gone
+        :param volume: volume id, target name such as vdb, or name in Cinder
+        :param force: remove from the host even if flushing fails
+        :param attempts: live detach attempts; default: option device_detach_attempts
+        :param timeout: seconds for each; default: option device_detach_timeout
+        :raises NotRecorded: neither this host nor Cinder knows of it
+        :raises AttachedElsewhere: Cinder has it for another host
+        :raises ServiceRoleNeeded, LeftoversFound, IdentityMismatch
+        """
+        context = self.context
+        domain = guest_disks.look_up(context.host.hypervisor, guest)
+        volume_id = self._volume_id(domain, volume)
+        with context.lock(volume_id, 'detach', domain.name) as held:
+            before = self._settled(domain, volume_id)
+            found = volumes.find(context.storage, volume_id)
+            reservation, info = (before, None) if before else self._adopt(domain, found)
+            job = DetachVolume(
+                context,
+                domain,
+                reservation,
+                before,
+                held,
+                in_use=found.status == 'in-use',
+                info=info,
+                force=force,
+                attempts=attempts,
+                timeout=timeout,
+            )
+            return job.result(steps.run(job, job.steps()))
+
+    def _settled(self, domain: 'Guest', volume_id: str) -> Reservation | None:
+        """Return the row, after what was interrupted is finished or undone."""
+        context = self.context
+        key = make_key(domain.uuid, volume_id)
+        found = context.reservations.get(key)
+        if found is None or found.is_settled:
+            return found
+        said = settle.settle(context, found)
+        LOG.warning(
+            '%s of volume %s and guest %s had stopped in step %s; it was %s first: %s',
+            found.operation,
+            found.volume_id,
+            found.domain_name,
+            found.step or 'none',
+            *(said or ('settled', 'nothing was left to do')),
+        )
+        return context.reservations.get(key)
+
+    def _others(self, volume: typing.Any) -> list[str]:
+        """Return the attachments that the volume has, before one is made.
+
+        :raises WrongVolumeState, Busy: it may have no other one
+        """
+        if volume.status == 'available':
+            return []
+        allowed = ('available', 'in-use') if volume.is_multiattach else ('available',)
+        volumes.require(volume, allowed)
+        return [str(one.id) for one in attachments.of_volume(self.context.storage, volume.id)]
+
+    def _refuse_attached(self, domain: 'Guest', volume_id: str) -> None:
+        disk = guest_disks.find(domain, volume_id)
+        raise exception.AlreadyAttached(
+            guest=domain.name,
+            volume_id=volume_id,
+            target='' if disk is None else guest_disks.target_of(disk),
+        )
+
+    def _volume_id(self, domain: 'Guest', volume: str) -> str:
+        """Return the id of what the guest, the journal or Cinder calls that."""
+        context = self.context
+        volume_id = lookup.volume_id(context.host, domain, volume, None)
+        if volume_id != volume or guest_disks.find(domain, volume) is not None:
+            return volume_id
+        for reservation in context.reservations.find(domain_uuid=domain.uuid):
+            if volume in (reservation.volume_id, reservation.volume_name):
+                return reservation.volume_id
+        return str(volumes.find(context.storage, volume).id)
+
+    def _adopt(
+        self, domain: 'Guest', volume: typing.Any
+    ) -> tuple[Reservation, 'ConnectionInfo | None']:
+        """Return a row for an attachment that somebody else made for this guest.
+
+        :raises NotRecorded: Cinder has none of this guest
+        :raises AttachedElsewhere: it is of another host
+        """
+        context = self.context
+        for one in attachments.of_volume(context.storage, volume.id, instance=domain.uuid):
+            host = attachments.host_of(one)
+            if host not in (None, context.host.host):
+                raise exception.AttachedElsewhere(
+                    attachment_id=one.id,
+                    volume_id=volume.id,
+                    found=f'host {host}',
+                    expected=context.host.host,
+                )
+            full = context.storage.ask(context.storage.proxy.get_attachment, one.id)
+            info = None
+            if full.connection_info:
+                info = attachments.connection_info(full.connection_info, volume)
+            reservation = Reservation(
+                key=make_key(domain.uuid, volume.id),
+                endpoint=context.storage.endpoint,
+                host=context.host.host,
+                domain_uuid=domain.uuid,
+                domain_name=domain.name,
+                volume_id=volume.id,
+                volume_name=volume.name or '',
+                attachment_id=str(one.id),
+                instance=domain.uuid,
+            )
+            return reservation, info
+        raise exception.NotRecorded(volume=volume.id, guest=domain.name)
+
+
+def make_volume_manager(
+    conf: 'cfg.ConfigOpts',
+    storage: 'BlockStorage',
+    manager: AttachmentManager,
+    *,
+    connector: Callable[[], Mapping[str, typing.Any]] | None = None,
+) -> VolumeManager:
+    """Return the manager of Cinder's volumes on this host; opens and reads nothing yet.
+
+    :param conf: has the options of group [volumedrivers] registered
+    :param manager: of guest and host; ``attachment.manager.make_manager`` makes it
+    :param connector: what Cinder is told of this host; default: its connector properties
+    """
+    return VolumeManager(
+        StorageContext(
+            storage=storage,
+            attachments=manager,
+            reservations=Reservations(manager.context.journal.database),
+            connector=connector or (lambda: connector_properties.get_connector_properties(conf)),
+        )
+    )

@@ -1,0 +1,58 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What an operation on Cinder's volumes did, as data: JSON-able, and nothing in it is secret."""
+
+import dataclasses
+import typing
+
+from volumedrivers.attachment.results import AttachResult
+from volumedrivers.attachment.results import DetachResult
+
+_Extended = typing.TypeVar('_Extended', bound='AttachResult | DetachResult')
+
+
+def _with(
+    kind: type[_Extended], inner: AttachResult | DetachResult, more: dict[str, typing.Any]
+) -> _Extended:
+    known = {field.name: getattr(inner, field.name) for field in dataclasses.fields(inner)}
+    return kind(**{**known, **more})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VolumeAttachResult(AttachResult):
+    """A volume of Cinder is in the guest, and Cinder knows.
+
+    :ivar mode: rw, or ro
+    """
+
+    volume_name: str
+    attachment_id: str | None
+    mode: str
+
+    @classmethod
+    def of(cls, inner: AttachResult, **more: typing.Any) -> 'VolumeAttachResult':
+        """Return what guest and host did, and what Cinder did."""
+        return _with(cls, inner, more)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VolumeDetachResult(DetachResult):
+    """A volume is out of the guest and off this host, and Cinder has it back."""
+
+    volume_name: str
+    attachment_id: str | None
+
+    @classmethod
+    def of(cls, inner: DetachResult, **more: typing.Any) -> 'VolumeDetachResult':
+        """Return what guest and host did, and what Cinder did."""
+        return _with(cls, inner, more)

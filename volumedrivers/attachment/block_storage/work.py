@@ -1,0 +1,144 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""What the operations on Cinder's side of an attachment have in common."""
+
+import dataclasses
+import time
+import typing
+
+from volumedrivers import exception
+from volumedrivers.attachment.block_storage import flow
+from volumedrivers.attachment.block_storage.reservation import Operation
+from volumedrivers.attachment.block_storage.reservation import Reservation
+from volumedrivers.attachment.results import paths_of
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.context import StorageContext
+    from volumedrivers.attachment.record import Record
+    from volumedrivers.host.fair_lock import Held
+    from volumedrivers.libvirt.guest import Guest
+
+
+class StorageWork:
+    """One operation; ``reservation`` is what it knows, and what the journal gets.
+
+    :ivar before: the journal's row when the operation began
+    :ivar held: the lock of the volume's reservation
+    """
+
+    operation: typing.ClassVar[Operation]
+
+    def __init__(
+        self,
+        context: 'StorageContext',
+        guest: 'Guest',
+        reservation: Reservation,
+        before: Reservation | None,
+        held: 'Held | None' = None,
+    ) -> None:
+        self.context = context
+        self.guest = guest
+        self.before = before
+        self.held = held
+        self.reservation = dataclasses.replace(
+            reservation, operation=self.operation, step='', problem='', began=time.time()
+        )
+
+    @property
+    def key(self) -> str:
+        """Of the rows of both tables."""
+        return self.reservation.key
+
+    @property
+    def flow(self) -> flow.StorageFlow:
+        """The calls by which the volume is attached."""
+        return flow.of(self.context.storage, self.reservation)
+
+    @property
+    def what(self) -> str:
+        """The operation as it is told to people."""
+        found = self.reservation
+        return f'{self.operation} of volume {found.volume_id} and guest {self.guest.name}'
+
+    @property
+    def on_host(self) -> 'Record | None':
+        """What the journal has of guest and host; None: nothing is there."""
+        return self.context.host.journal.get(self.key)
+
+    def note(self, **changes: typing.Any) -> None:
+        """Write the row, with everything the steps so far have found out."""
+        self.reservation = self.context.reservations.put(
+            dataclasses.replace(self.reservation, **changes)
+        )
+
+    def learn(self, **changes: typing.Any) -> None:
+        """Keep for the next time that the row is written."""
+        self.reservation = dataclasses.replace(self.reservation, **changes)
+
+    def settle(self, **changes: typing.Any) -> None:
+        """Write the row of a volume that is attached, and with which nothing is being done."""
+        self.note(operation=None, step='', wanted={}, **changes)
+
+    def forget(self) -> None:
+        """Remove the row: Cinder has nothing of it any more."""
+        self.context.reservations.remove(self.key)
+
+    def stopped(self, error: BaseException) -> None:
+        """Write down why the operation did not go on."""
+        try:
+            self.note(problem=_sentence(error))
+        except Exception as failure:
+            error.add_note(f'and the journal could not be written: {failure}')
+
+    def failed(self, error: BaseException, step: str, *, undone: bool) -> None:
+        """Put the row in the state the failure left the attachment in."""
+        try:
+            self.after_failure(_sentence(error), step, undone=undone)
+        except Exception as failure:
+            error.add_note(f'and the journal could not be brought up to date: {failure}')
+
+    def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
+        """Write the row after a step failed; by default recover has to see to it.
+
+        :param undone: whether the steps before it are undone
+        """
+        self.note(problem=problem)
+
+    def facts(self, left: tuple[str, ...]) -> dict[str, typing.Any]:
+        """Return what a Failure says of the volume.
+
+        :param left: what could not be undone
+        """
+        try:
+            record = self.on_host
+            reservation = self.context.reservations.get(self.key)
+        except exception.VolumeDriversError:
+            record, row = None, 'unknown'
+        else:
+            row = 'none'
+            if reservation is not None:
+                row = 'attached' if reservation.is_settled else 'unfinished'
+        return {
+            'guest': self.guest.name,
+            'guest_uuid': self.guest.uuid,
+            'volume_id': self.reservation.volume_id,
+            'driver_volume_type': '' if record is None else record.driver_volume_type,
+            'target': None if record is None else record.target,
+            'leftovers': left,
+            'record': row,
+            **paths_of(None if record is None else record.volume),
+        }
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) or type(error).__name__

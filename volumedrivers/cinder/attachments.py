@@ -1,0 +1,78 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Cinder's attachments: whose they are, and the connection_info they hold."""
+
+from collections.abc import Mapping
+import typing
+
+from volumedrivers.connection_info import ConnectionInfo
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.cinder.block_storage import BlockStorage
+
+# What Cinder adds to the flat answer, and is no datum of the protocol.
+_NOT_DATA = ('driver_volume_type', 'attachment_id')
+
+
+def of_volume(
+    storage: 'BlockStorage', volume_id: str, *, instance: str | None = None
+) -> tuple[typing.Any, ...]:
+    """Return the SDK's Attachments of a volume, also those that are only reserved.
+
+    :param instance: only those of this one
+    """
+    query = {'volume_id': volume_id}
+    if instance is not None:
+        query['instance_id'] = instance
+    return storage.ask(lambda: tuple(storage.proxy.attachments(**query)))
+
+
+def host_of(attachment: typing.Any) -> str | None:
+    """Return what the host is called that the volume is exported to; None: to none yet."""
+    connector = attachment.connector or {}
+    found = connector.get('host')
+    return None if found is None else str(found)
+
+
+def connection_info(
+    answer: Mapping[str, typing.Any],
+    volume: typing.Any,
+    *,
+    read_only: bool = False,
+) -> ConnectionInfo:
+    """Return how to connect a volume, from an attachment's or the legacy call's answer.
+
+    An attachment has type and data in one level (Cinder's API, 3.27); the
+    legacy call has them in two.
+
+    :param answer: the SDK's ``Attachment.connection_info``, or what
+        ``init_volume_attachment`` returns
+    :param volume: the SDK's Volume
+    :param read_only: the attachment is, which Cinder does not say in its answer
+    :raises InvalidConnectionInfo
+    """
+    if isinstance(answer.get('data'), Mapping):
+        found = {'driver_volume_type': answer.get('driver_volume_type')}
+        data = dict(answer['data'])
+    else:
+        data = dict(answer)
+        found = {name: data.pop(name) for name in _NOT_DATA if name in data}
+        found.pop('attachment_id', None)
+    if read_only:
+        data['access_mode'] = 'ro'
+    found['data'] = data
+    found['serial'] = volume.id
+    found['volume_id'] = volume.id
+    if volume.is_multiattach:
+        found['multiattach'] = True
+    return ConnectionInfo.parse(found)
