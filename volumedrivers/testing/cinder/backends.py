@@ -86,7 +86,7 @@ class NfsBackend(Backend):
     def prepare(self, directory: pathlib.Path) -> dict[str, str]:
         """Bind the directory; it takes root."""
         own = directory / self.name
-        self.files = own / 'export'
+        self.files = self.directory_of_files(own)
         self.mount_point_base = own / 'mnt'
         for each in (self.files, pathlib.Path(self.mount_point)):
             each.mkdir(parents=True, exist_ok=True)
@@ -114,6 +114,13 @@ class NfsBackend(Backend):
             'nfs_snapshot_support': 'true',
             'nfs_qcow2_volumes': str(self.qcow2).lower(),
         }
+
+    def directory_of_files(self, own: pathlib.Path) -> pathlib.Path:
+        """Return what is bound where the share belongs.
+
+        :param own: directory of this back end
+        """
+        return own / 'export'
 
     def image(self, volume_id: str) -> pathlib.Path:
         """Return the file on the share."""
