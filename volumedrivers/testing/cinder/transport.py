@@ -22,6 +22,7 @@ import typing
 import urllib.parse
 from wsgiref import simple_server
 
+from keystoneauth1 import exceptions
 from keystoneauth1 import session as keystoneauth
 import urllib3
 
@@ -36,7 +37,11 @@ class WsgiAdapter(keystoneauth.TCPKeepAliveAdapter):  # type: ignore[misc]
         self.application = application
 
     def send(self, request: typing.Any, *args: object, **kwargs: object) -> typing.Any:
-        """Call the application in this thread; time limits do not apply."""
+        """Call the application in this thread; time limits do not apply.
+
+        :raises ConnectFailure: as a session does whose connection breaks, where
+            the application raises ConnectionError
+        """
         answered: dict[str, typing.Any] = {}
         chunks: list[bytes] = []
 
@@ -46,7 +51,12 @@ class WsgiAdapter(keystoneauth.TCPKeepAliveAdapter):  # type: ignore[misc]
             answered.update(status=status, headers=headers)
             return chunks.append
 
-        body = self.application(_environment(request), start_response)
+        try:
+            body = self.application(_environment(request), start_response)
+        except ConnectionError as error:
+            raise exceptions.ConnectFailure(
+                f'Unable to establish connection to {request.url}: {error!r}'
+            ) from error
         try:
             chunks.extend(body)
         finally:
