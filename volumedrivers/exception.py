@@ -24,6 +24,7 @@ command line follows from it::
     |   |-- InvalidDocument
     |   |-- InvalidSize
     |   |-- InvalidOption
+    |   |-- InvalidEvent
     |   |-- GuestNotFound
     |   |-- VolumeNotFound
     |   |-- VolumeNotUnique
@@ -231,6 +232,15 @@ class InvalidOption(BadInput):
 
     template = '{option} is {found}; expected {expected}'
     option: str
+    found: str
+    expected: str
+
+
+class InvalidEvent(BadInput):
+    """An event is not the one that is handled, or says too little."""
+
+    template = 'the event is refused: {key} is {found}; expected {expected}'
+    key: str
     found: str
     expected: str
 

@@ -53,6 +53,30 @@ one gives up what is being done, and lets recover find out.
 """
         ),
     ),
+    cfg.FloatOpt(
+        'cinder_extend_timeout',
+        default=600.0,
+        min=1.0,
+        help=prose(
+            """
+Seconds that Cinder may take to extend a volume.  Afterwards it is not waited
+for any more, and goes on all the same: extending the volume once more waits
+again, and lets the guests see the new size.
+"""
+        ),
+    ),
+    cfg.FloatOpt(
+        'cinder_share_timeout',
+        default=60.0,
+        min=0.0,
+        help=prose(
+            """
+Seconds that a volume that several guests may have is waited for while Cinder
+attaches it to another one, detaches it from it, or extends it.  Afterwards the
+volume is busy, and the operation has to be started again.
+"""
+        ),
+    ),
     cfg.BoolOpt(
         'cinder_instance',
         default=True,
