@@ -382,6 +382,51 @@ assert not [one for one in threading.enumerate()[1:] if not one.daemon]
     assert (said.returncode, said.stdout) == (0, '')
 
 
+def test_modules_stay_as_they_were(tmp_path: pathlib.Path) -> None:
+    """eventlet left a server of its own in the package http; ours hung then."""
+    script = """
+import http.server, importlib, pathlib, socket, sys, threading, types, urllib.request
+from volumedrivers.testing.cinder.embedded import EmbeddedCinder
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+def state():
+    return {(name, key): value for name, module in sys.modules.items()
+            for key, value in getattr(module, '__dict__', {}).items()
+            if isinstance(value, types.ModuleType) and value.__name__ == f'{name}.{key}'}
+
+before = state()
+with EmbeddedCinder(pathlib.Path(sys.argv[1])) as cinder:
+    assert 'eventlet' in sys.modules, 'nothing is shown then'
+    after = state()
+    assert all(after[place] is module for place, module in before.items())
+    assert all(module is sys.modules.get(module.__name__, module) for module in after.values())
+    for number in range(20):
+        with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+            thread.start()
+            url = f'http://127.0.0.1:{server.server_port}'
+            assert all(urllib.request.urlopen(url, timeout=5).status == 204 for _ in range(5))
+            server.shutdown()
+            thread.join()
+"""
+    said = subprocess.run(
+        [sys.executable, '-c', script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (said.returncode, said.stdout) == (0, '')
+
+
 def test_cinder_is_not_installed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     with pytest.raises(exception.ToolMissing) as caught:

@@ -14,8 +14,11 @@
 
 from collections.abc import Iterator
 import contextlib
+import http.server  # noqa: F401 - so that there is one to put back
 import importlib.util
 import logging
+import os
+import sys
 import warnings
 
 from volumedrivers import exception
@@ -44,7 +47,13 @@ def load() -> None:
     require_installed()
     # Decides for native threads, and keeps os-brick in order.
     bootstrap.load_os_brick()
-    with warnings.catch_warnings(), _quiet('cinder.monkey_patch'), _same_handlers():
+    with (
+        warnings.catch_warnings(),
+        _quiet('cinder.monkey_patch'),
+        _same_handlers(),
+        _same_submodules(),
+        _same_environment(),
+    ):
         warnings.simplefilter('ignore')
         from cinder import monkey_patch  # noqa: PLC0415
         from oslo_service.backend import exceptions  # noqa: PLC0415
@@ -80,3 +89,36 @@ def _same_handlers() -> Iterator[None]:
     finally:
         for handler in [one for one in root.handlers if one not in before]:
             root.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def _same_submodules() -> Iterator[None]:
+    """Keep eventlet's own copies of modules out of their packages.
+
+    eventlet.wsgi imports http.server once more, with its own sockets and
+    threads.  It puts ``sys.modules`` back afterwards, but not the attribute
+    ``server`` of the package ``http``: whoever writes ``http.server.HTTPServer``
+    has a server then that hangs in a native thread.
+    """
+    before = []
+    for name, module in list(sys.modules.items()):
+        package, _, own = name.rpartition('.')
+        holder = sys.modules.get(package)
+        if getattr(holder, '__dict__', {}).get(own) is module:
+            before.append((holder, own, module))
+    try:
+        yield
+    finally:
+        for holder, own, module in before:
+            setattr(holder, own, module)
+
+
+@contextlib.contextmanager
+def _same_environment() -> Iterator[None]:
+    """Take back a word for eventlet, which every program started here would read, too."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
