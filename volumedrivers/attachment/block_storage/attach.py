@@ -71,11 +71,14 @@ class AttachVolume(StorageWork):
 
     def reserve(self) -> None:
         try:
-            self.learn(attachment_id=self.flow.reserve(self.reservation))
+            attachment_id = self.flow.reserve(self.reservation)
         except exception.CinderUnavailable as error:
             if error.may_be_done:
                 self._take_back(error)
             raise
+        # Of a volume that is only reserved Cinder does not say for whom.
+        wanted = {**self.reservation.wanted, 'reserved': True}
+        self.learn(attachment_id=attachment_id, wanted=wanted)
 
     def release(self) -> None:
         """Take back what Cinder gave, unless this host still has the volume.

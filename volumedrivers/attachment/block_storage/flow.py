@@ -159,4 +159,7 @@ def of(storage: 'BlockStorage', found: 'Reservation') -> StorageFlow:
     """Return the flow by which a volume is, or was, attached."""
     if found.flow is reservation.Flow.ATTACHMENT:
         return AttachmentFlow(storage)
-    raise NotImplementedError(found.flow)
+    # It extends what is here.
+    from volumedrivers.attachment.block_storage.legacy_flow import LegacyFlow  # noqa: PLC0415
+
+    return LegacyFlow(storage)

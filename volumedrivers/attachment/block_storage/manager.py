@@ -26,6 +26,8 @@ from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import lookup
 from volumedrivers.attachment import steps
+from volumedrivers.attachment.block_storage import adopt
+from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.context import StorageContext
@@ -46,7 +48,6 @@ if typing.TYPE_CHECKING:
     from oslo_config import cfg
 
     from volumedrivers.cinder.block_storage import BlockStorage
-    from volumedrivers.connection_info import ConnectionInfo
     from volumedrivers.libvirt.guest import Guest
 
 LOG = logging.getLogger(__name__)
@@ -85,7 +86,9 @@ class VolumeManager:
         :param guest: name or UUID
         :param volume: name or id in Cinder
         :param read_only: the guest cannot write to it
-        :param legacy: by the calls from before Cinder had attachments
+        :param legacy: by the calls from before Cinder had attachments; only for
+            a Cinder that has none: nobody but this host's journal knows then
+            who reserved the volume
         :param allow_format: write the header of an encrypted volume that is blank
         :raises VolumeNotFound, VolumeNotUnique, WrongVolumeState, AlreadyAttached
         :raises Busy: the volume's state in Cinder is passing
@@ -93,6 +96,8 @@ class VolumeManager:
         context = self.context
         domain = context.host.hypervisor.guest(guest)
         found = volumes.find(context.storage, volume)
+        if legacy:
+            legacy_flow.require_possible(found, read_only=read_only)
         with context.lock(found.id, 'attach', domain.name) as held:
             before = self._settled(domain, found.id)
             if before is not None:
@@ -148,7 +153,7 @@ class VolumeManager:
         with context.lock(volume_id, 'detach', domain.name) as held:
             before = self._settled(domain, volume_id)
             found = volumes.find(context.storage, volume_id)
-            reservation, info = (before, None) if before else self._adopt(domain, found)
+            reservation, info = (before, None) if before else adopt.adopt(context, domain, found)
             job = DetachVolume(
                 context,
                 domain,
@@ -210,42 +215,6 @@ class VolumeManager:
             if volume in (reservation.volume_id, reservation.volume_name):
                 return reservation.volume_id
         return str(volumes.find(context.storage, volume).id)
-
-    def _adopt(
-        self, domain: 'Guest', volume: typing.Any
-    ) -> tuple[Reservation, 'ConnectionInfo | None']:
-        """Return a row for an attachment that somebody else made for this guest.
-
-        :raises NotRecorded: Cinder has none of this guest
-        :raises AttachedElsewhere: it is of another host
-        """
-        context = self.context
-        for one in attachments.of_volume(context.storage, volume.id, instance=domain.uuid):
-            host = attachments.host_of(one)
-            if host not in (None, context.host.host):
-                raise exception.AttachedElsewhere(
-                    attachment_id=one.id,
-                    volume_id=volume.id,
-                    found=f'host {host}',
-                    expected=context.host.host,
-                )
-            full = context.storage.ask(context.storage.proxy.get_attachment, one.id)
-            info = None
-            if full.connection_info:
-                info = attachments.connection_info(full.connection_info, volume)
-            reservation = Reservation(
-                key=make_key(domain.uuid, volume.id),
-                endpoint=context.storage.endpoint,
-                host=context.host.host,
-                domain_uuid=domain.uuid,
-                domain_name=domain.name,
-                volume_id=volume.id,
-                volume_name=volume.name or '',
-                attachment_id=str(one.id),
-                instance=domain.uuid,
-            )
-            return reservation, info
-        raise exception.NotRecorded(volume=volume.id, guest=domain.name)
 
 
 def make_volume_manager(

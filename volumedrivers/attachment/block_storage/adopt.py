@@ -1,0 +1,101 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Take over an attachment of Cinder that somebody else made for a guest of this host."""
+
+import dataclasses
+import typing
+
+from volumedrivers import exception
+from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment.block_storage import legacy_flow
+from volumedrivers.attachment.block_storage.reservation import Flow
+from volumedrivers.attachment.block_storage.reservation import Reservation
+from volumedrivers.attachment.record import make_key
+from volumedrivers.cinder import attachments
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.context import StorageContext
+    from volumedrivers.connection_info import ConnectionInfo
+    from volumedrivers.libvirt.guest import Guest
+
+
+def adopt(
+    context: 'StorageContext', domain: 'Guest', volume: typing.Any
+) -> tuple[Reservation, 'ConnectionInfo | None']:
+    """Return a row for it, which is not written yet, and how the volume is connected.
+
+    :param volume: the SDK's
+    :raises NotRecorded: Cinder has none of this guest
+    :raises AttachedElsewhere: it is of another host
+    """
+    storage = context.storage
+    named = attachments.of_volume(storage, volume.id, instance=domain.uuid)
+    for one in named or _without_instance(context, domain, volume):
+        host = attachments.host_of(one) or _recorded_host(volume, one.id)
+        if host is not None and host.lower() != context.host.host.lower():
+            raise exception.AttachedElsewhere(
+                attachment_id=one.id,
+                volume_id=volume.id,
+                found=f'host {host}',
+                expected=context.host.host,
+            )
+        full = storage.ask(storage.proxy.get_attachment, one.id)
+        row = Reservation(
+            key=make_key(domain.uuid, volume.id),
+            endpoint=storage.endpoint,
+            host=context.host.host,
+            domain_uuid=domain.uuid,
+            domain_name=domain.name,
+            volume_id=volume.id,
+            volume_name=volume.name or '',
+            attachment_id=str(one.id),
+            instance=one.instance,
+        )
+        if legacy_flow.is_legacy(full):
+            return _legacy(context, row, volume)
+        info = None
+        if full.connection_info:
+            info = attachments.connection_info(full.connection_info, volume)
+        return row, info
+    raise exception.NotRecorded(volume=volume.id, guest=domain.name)
+
+
+def _legacy(
+    context: 'StorageContext', row: Reservation, volume: typing.Any
+) -> tuple[Reservation, 'ConnectionInfo']:
+    """Ask the back end again how the volume is connected: nobody has written it down."""
+    connector = dict(context.connector())
+    row = dataclasses.replace(row, flow=Flow.LEGACY, connector=connector)
+    return row, legacy_flow.LegacyFlow(context.storage).export(row, volume, connector)
+
+
+def _without_instance(
+    context: 'StorageContext', domain: 'Guest', volume: typing.Any
+) -> tuple[typing.Any, ...]:
+    """Return the attachments that name no guest, if this guest has the volume."""
+    if guest_disks.find(domain, volume.id) is None:
+        return ()
+    return tuple(
+        one
+        for one in attachments.of_volume(context.storage, volume.id)
+        if one.instance is None
+        and (attachments.host_of(one) or _recorded_host(volume, one.id)) is not None
+    )
+
+
+def _recorded_host(volume: typing.Any, attachment_id: str) -> str | None:
+    """Return the host that was given to os-attach; only an administrator is told."""
+    for one in volume.attachments or ():
+        if one.get('attachment_id') == attachment_id and one.get('host_name'):
+            return str(one['host_name'])
+    return None
