@@ -23,6 +23,8 @@ from volumedrivers.cmd import dry_run
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.plan import Plan
+    from volumedrivers.attachment.results import AttachResult
+    from volumedrivers.attachment.results import DiskRequest
     from volumedrivers.attachment.volume_encryption import VolumeEncryption
     from volumedrivers.connection_info import ConnectionInfo
 
@@ -54,16 +56,8 @@ class Attach(dry_run.Operation):
             help='JSON file with what Cinder says of an encrypted volume '
             '(GET /volumes/ID/encryption); it names the key and does not hold it',
         )
-        parser.add_argument(
-            '--allow-format',
-            action='store_true',
-            help='let an encrypted volume that is blank be formatted; nothing else ever is',
-        )
-        parser.add_argument(
-            '--fail-degraded',
-            action='store_true',
-            help='exit with 7 if paths are missing; the volume stays attached',
-        )
+        add_allow_format(parser)
+        add_fail_degraded(parser)
         return parser
 
     def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
@@ -71,20 +65,12 @@ class Attach(dry_run.Operation):
         result = self.program.services.manager.attach(
             self._info,
             args.guest,
-            _request(args),
+            request(args),
             attachment_id=args.attachment_id,
             encryption=self._encryption,
             allow_format=args.allow_format,
         )
-        if result.degraded:
-            LOG.warning(
-                'volume %s has %d of %d paths',
-                result.volume_id,
-                result.paths_found,
-                result.paths_asked,
-            )
-            if args.fail_degraded:
-                self.exit_code = exception.Degraded.exit_code
+        self.exit_code = settle_degraded(args, result)
         return result.to_dict()
 
     def plan(self, args: argparse.Namespace) -> 'Plan':
@@ -92,7 +78,7 @@ class Attach(dry_run.Operation):
         return self.program.services.manager.plan.attach(
             self._info,
             args.guest,
-            _request(args),
+            request(args),
             encryption=self._encryption,
             allow_format=args.allow_format,
         )
@@ -115,7 +101,36 @@ class Attach(dry_run.Operation):
             )
 
 
-def _request(args: argparse.Namespace) -> typing.Any:
+def add_allow_format(parser: argparse.ArgumentParser) -> None:
+    """Take --allow-format."""
+    parser.add_argument(
+        '--allow-format',
+        action='store_true',
+        help='let an encrypted volume that is blank be formatted; nothing else ever is',
+    )
+
+
+def add_fail_degraded(parser: argparse.ArgumentParser) -> None:
+    """Take --fail-degraded."""
+    parser.add_argument(
+        '--fail-degraded',
+        action='store_true',
+        help='exit with 7 if paths are missing; the volume stays attached',
+    )
+
+
+def settle_degraded(args: argparse.Namespace, result: 'AttachResult') -> int:
+    """Return the exit code; warn of paths that are missing."""
+    if not result.degraded:
+        return 0
+    LOG.warning(
+        'volume %s has %d of %d paths', result.volume_id, result.paths_found, result.paths_asked
+    )
+    return exception.Degraded.exit_code if args.fail_degraded else 0
+
+
+def request(args: argparse.Namespace) -> 'DiskRequest':
+    """Return what the guest shall see."""
     from volumedrivers.attachment.results import DiskRequest  # noqa: PLC0415
 
     return DiskRequest(

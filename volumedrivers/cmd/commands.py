@@ -48,6 +48,8 @@ COMMANDS = (
     Command(
         'forget', 'upkeep:Forget', 'Take an attachment out of the journal; touch nothing else'
     ),
+    Command('volume attach', 'volume:Attach', 'Bring a volume of Cinder into a guest'),
+    Command('volume detach', 'volume:Detach', 'Take a volume of Cinder out of a guest'),
     Command('disk xml', 'disk:DiskXml', 'Print the <disk> that a guest would get'),
     Command('driver list', 'driver:DriverList', 'List the volume drivers'),
     Command('driver show', 'driver:DriverShow', 'Show one volume driver and why it cannot work'),

@@ -22,6 +22,7 @@ from volumedrivers.cmd import dry_run
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.plan import Plan
+    from volumedrivers.attachment.results import DetachResult
 
 LOG = logging.getLogger(__name__)
 
@@ -41,23 +42,7 @@ class Detach(dry_run.Operation):
         base.add_guest(parser)
         base.add_volume(parser)
         base.add_connection_info(parser, why=base.WHEN_UNRECORDED)
-        parser.add_argument(
-            '--force',
-            action='store_true',
-            help='remove from the host even if flushing fails; unwritten data is lost',
-        )
-        parser.add_argument(
-            '--attempts',
-            type=_positive,
-            metavar='N',
-            help='how often to ask the guest (default: option device_detach_attempts)',
-        )
-        parser.add_argument(
-            '--timeout',
-            type=_positive,
-            metavar='SECONDS',
-            help='how long to wait for it each time (default: option device_detach_timeout)',
-        )
+        add_effort(parser)
         return parser
 
     def read(self, args: argparse.Namespace) -> None:
@@ -74,18 +59,7 @@ class Detach(dry_run.Operation):
             attempts=args.attempts,
             timeout=args.timeout,
         )
-        if not result.removed_from_guest:
-            LOG.warning(
-                'guest %s did not have volume %s; only this host was looked after',
-                result.guest,
-                result.volume_id,
-            )
-        if result.leftovers:
-            LOG.warning(
-                'of volume %s is still here: %s; "volumedrivers recover" tries again',
-                result.volume_id,
-                ', '.join(result.leftovers),
-            )
+        warn(result)
         return result.to_dict()
 
     def plan(self, args: argparse.Namespace) -> 'Plan':
@@ -97,6 +71,43 @@ class Detach(dry_run.Operation):
             force=args.force,
             attempts=args.attempts,
             timeout=args.timeout,
+        )
+
+
+def add_effort(parser: argparse.ArgumentParser) -> None:
+    """Take how hard to try."""
+    parser.add_argument(
+        '--force',
+        action='store_true',
+        help='remove from the host even if flushing fails; unwritten data is lost',
+    )
+    parser.add_argument(
+        '--attempts',
+        type=_positive,
+        metavar='N',
+        help='how often to ask the guest (default: option device_detach_attempts)',
+    )
+    parser.add_argument(
+        '--timeout',
+        type=_positive,
+        metavar='SECONDS',
+        help='how long to wait for it each time (default: option device_detach_timeout)',
+    )
+
+
+def warn(result: 'DetachResult') -> None:
+    """Tell what was not as it should be."""
+    if not result.removed_from_guest:
+        LOG.warning(
+            'guest %s did not have volume %s; only this host was looked after',
+            result.guest,
+            result.volume_id,
+        )
+    if result.leftovers:
+        LOG.warning(
+            'of volume %s is still here: %s; "volumedrivers recover" tries again',
+            result.volume_id,
+            ', '.join(result.leftovers),
         )
 
 

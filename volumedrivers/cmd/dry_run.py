@@ -187,8 +187,8 @@ def plan_lines(plan: Mapping[str, typing.Any], width: int | None) -> Iterable[st
     disk = f' as {plan["target"]}' if plan['target'] else ''
     yield from wrapped(
         '',
-        f'Nothing is done; {plan["operation"]} of volume {plan["volume_id"]} '
-        f'({plan["driver_volume_type"]}) and guest {plan["guest"]}{disk} would be:',
+        f'Nothing is done; {plan["operation"]} of volume {_volume(plan)} and guest '
+        f'{plan["guest"]}{disk} would be:',
         width,
     )
     for name, head in _FACTS:
@@ -219,6 +219,14 @@ def wrapped(head: str, words: str, width: int | None) -> Iterable[str]:
     first, *others = text.wrap(words, width, indent=len(head))
     yield f'{head}{first}'
     yield from (f'{" " * len(head)}{line}' for line in others)
+
+
+def _volume(plan: Mapping[str, typing.Any]) -> str:
+    """Return what the volume is called; Cinder tells the type only when it exports it."""
+    name = plan.get('volume_name')
+    called = f'{name}, {plan["volume_id"]}' if name else plan['volume_id']
+    kind = plan['driver_volume_type']
+    return f'{called} ({kind})' if kind else str(called)
 
 
 def _add_dry_run(parser: argparse.ArgumentParser) -> None:

@@ -91,7 +91,18 @@ class VolumeDriversApp(app.App):
             self._services = self._make_services(self.options)
             if self._handler is not None:
                 self._services.observer = self._handler.observe
+            self._services.mask = self.mask
         return self._services
+
+    def show_steps(self) -> None:
+        """Say each step of what is about to be done, unless --quiet."""
+        if self._handler is not None:
+            self._handler.shows_steps = True
+
+    def say(self, words: str) -> None:
+        """Tell a person what is so now, beside the result; unless --quiet."""
+        if self.options.verbose_level:
+            self.stderr.write(f'{self.mask.text(words)}\n')
 
     def build_option_parser(
         self,
@@ -117,6 +128,12 @@ class VolumeDriversApp(app.App):
             '--connect',
             metavar='URI',
             help='libvirt URI, such as qemu:///system (default: option connection_uri)',
+        )
+        parser.add_argument(
+            '--os-cloud',
+            metavar='NAME',
+            help='cloud of clouds.yaml whose Cinder is meant (default: option cinder_cloud, '
+            'OS_CLOUD and the other OS_* variables, then group [cinder])',
         )
         parser.add_argument(
             '--config-file',

@@ -22,7 +22,11 @@ class StepHandler(logging.StreamHandler[typing.TextIO]):
 
     The name of a step is written when it begins, so that a person sees what
     hangs, and its seconds behind it when it ends.
+
+    :ivar shows_steps: also where the log is not that talkative
     """
+
+    shows_steps = False
 
     def __init__(self, stream: typing.TextIO) -> None:
         super().__init__(stream)
@@ -34,7 +38,7 @@ class StepHandler(logging.StreamHandler[typing.TextIO]):
 
         :param moment: before, after, failed
         """
-        if self.level > logging.INFO:
+        if self.level > (logging.WARNING if self.shows_steps else logging.INFO):
             return
         self.acquire()
         try:

@@ -19,6 +19,7 @@ person sees it.
 
 import base64
 from collections.abc import Iterable
+import contextlib
 import json
 import logging
 import re
@@ -66,6 +67,23 @@ class Mask:
         if isinstance(value, list | tuple):
             return [self.data(item) for item in value]
         return value
+
+
+def hear(session: typing.Any, mask: Mask) -> None:
+    """Learn the secrets that Cinder's answers hold, before anybody logs them.
+
+    :param session: keystoneauth's, which writes whole answers to the log
+    """
+
+    def learn(answer: typing.Any, **_: object) -> None:
+        if b'connection_info' not in answer.content:
+            return
+        from volumedrivers import connection_tree  # noqa: PLC0415
+
+        with contextlib.suppress(ValueError):  # no JSON: not Cinder's
+            mask.add(connection_tree.secrets(answer.json()))
+
+    session.session.hooks['response'].append(learn)
 
 
 class MaskingFormatter(logging.Formatter):

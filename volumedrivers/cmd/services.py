@@ -21,19 +21,24 @@ from volumedrivers import exception
 if typing.TYPE_CHECKING:
     from oslo_config import cfg
 
+    from volumedrivers.attachment.block_storage.manager import VolumeManager
     from volumedrivers.attachment.context import Observer
     from volumedrivers.attachment.manager import AttachmentManager
+    from volumedrivers.cinder.block_storage import BlockStorage
+    from volumedrivers.cmd.secrecy import Mask
     from volumedrivers.libvirt.hypervisor import Hypervisor
     from volumedrivers.libvirt.registry import Registry
 
 
 class Services:
-    """Configuration, drivers and libvirt of one run of the command line.
+    """Configuration, drivers, libvirt and Cinder of one run of the command line.
 
     :ivar observer: is told of each step of an operation
+    :ivar mask: hides the secrets of Cinder's answers
     """
 
     observer: 'Observer | None' = None
+    mask: 'Mask | None' = None
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -113,6 +118,30 @@ class Services:
         from volumedrivers.attachment.manager import make_manager  # noqa: PLC0415
 
         return make_manager(self.conf, self.hypervisor, observer=self.observer)
+
+    @functools.cached_property
+    def storage(self) -> 'BlockStorage':
+        """Cinder; nothing is asked before it is used.
+
+        :raises CinderNotConfigured
+        """
+        from volumedrivers.cinder import connection  # noqa: PLC0415
+        from volumedrivers.cmd import secrecy  # noqa: PLC0415
+
+        storage = connection.connect(self.conf, self._options.os_cloud)
+        if self.mask is not None:
+            secrecy.hear(storage.connection.session, self.mask)
+        return storage
+
+    @functools.cached_property
+    def volumes(self) -> 'VolumeManager':
+        """Cinder's volumes in the guests of this host; set_up as for ``manager``.
+
+        :raises CinderNotConfigured
+        """
+        from volumedrivers.attachment.block_storage.manager import make_volume_manager  # noqa: PLC0415
+
+        return make_volume_manager(self.conf, self.storage, self.manager)
 
     def set_up(self, *, only_look: bool = False) -> None:
         """Prepare this process for os-brick and privilege, once.

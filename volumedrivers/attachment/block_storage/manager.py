@@ -24,14 +24,15 @@ from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
-from volumedrivers.attachment import lookup
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.block_storage import adopt
 from volumedrivers.attachment.block_storage import legacy_flow
+from volumedrivers.attachment.block_storage import naming
 from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.context import StorageContext
 from volumedrivers.attachment.block_storage.detach import DetachVolume
+from volumedrivers.attachment.block_storage.planner import VolumePlanner
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.reservations import Reservations
@@ -67,6 +68,11 @@ class VolumeManager:
 
     def __init__(self, context: StorageContext) -> None:
         self.context = context
+
+    @property
+    def plan(self) -> VolumePlanner:
+        """What the operations would do, without doing it (dry run)."""
+        return VolumePlanner(self.context)
 
     def attach(
         self,
@@ -207,14 +213,7 @@ class VolumeManager:
 
     def _volume_id(self, domain: 'Guest', volume: str) -> str:
         """Return the id of what the guest, the journal or Cinder calls that."""
-        context = self.context
-        volume_id = lookup.volume_id(context.host, domain, volume, None)
-        if volume_id != volume or guest_disks.find(domain, volume) is not None:
-            return volume_id
-        for reservation in context.reservations.find(domain_uuid=domain.uuid):
-            if volume in (reservation.volume_id, reservation.volume_name):
-                return reservation.volume_id
-        return str(volumes.find(context.storage, volume).id)
+        return naming.volume_id(self.context, domain, volume)
 
 
 def make_volume_manager(

@@ -50,6 +50,11 @@ class Reservations:
         """
         self._database = database
 
+    @property
+    def path(self) -> str:
+        """The journal's file."""
+        return self._database.path
+
     def get(self, key: str) -> Reservation | None:
         """Return the row of that key; None: there is none."""
         with self._database.transaction(write=False) as connection:

@@ -1,0 +1,37 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Which volume is meant by what a person calls it."""
+
+import typing
+
+from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import lookup
+from volumedrivers.cinder import volumes
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.context import StorageContext
+    from volumedrivers.libvirt.guest import Guest
+
+
+def volume_id(context: 'StorageContext', domain: 'Guest', volume: str) -> str:
+    """Return the id of what the guest, the journal or Cinder calls that.
+
+    :raises VolumeNotFound, VolumeNotUnique
+    """
+    found = lookup.volume_id(context.host, domain, volume, None)
+    if found != volume or guest_disks.find(domain, volume) is not None:
+        return found
+    for reservation in context.reservations.find(domain_uuid=domain.uuid):
+        if volume in (reservation.volume_id, reservation.volume_name):
+            return reservation.volume_id
+    return str(volumes.find(context.storage, volume).id)
