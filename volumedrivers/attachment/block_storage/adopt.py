@@ -49,7 +49,6 @@ def adopt(
                 found=f'host {host}',
                 expected=context.host.host,
             )
-        full = storage.ask(storage.proxy.get_attachment, one.id)
         row = Reservation(
             key=make_key(domain.uuid, volume.id),
             endpoint=storage.endpoint,
@@ -61,8 +60,9 @@ def adopt(
             attachment_id=str(one.id),
             instance=one.instance,
         )
-        if legacy_flow.is_legacy(full):
+        if legacy_flow.is_legacy(one):
             return _legacy(context, row, volume)
+        full = storage.ask(storage.proxy.get_attachment, one.id)
         info = None
         if full.connection_info:
             info = attachments.connection_info(full.connection_info, volume)

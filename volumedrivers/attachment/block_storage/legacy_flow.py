@@ -143,8 +143,12 @@ def attachment_of(storage: 'BlockStorage', found: 'Reservation', volume: typing.
 
 
 def is_legacy(attachment: typing.Any) -> bool:
-    """Tell whether the old calls have made an attachment: it knows of no connector."""
-    return attachment.status == 'attached' and not attachment.connector
+    """Tell whether the old calls have made an attachment: Cinder has no connection_info of it.
+
+    :param attachment: the SDK's, from a list; to show a single one of them,
+        Cinder fails where the back end has files
+    """
+    return attachment.status == 'attached' and not attachment.connection_info
 
 
 def require_possible(volume: typing.Any, *, read_only: bool) -> None:
