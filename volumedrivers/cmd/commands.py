@@ -48,8 +48,17 @@ COMMANDS = (
     Command(
         'forget', 'upkeep:Forget', 'Take an attachment out of the journal; touch nothing else'
     ),
+    Command('volume list', 'volume_listing:List', 'List the volumes of the project in Cinder'),
+    Command(
+        'volume show', 'volume_listing:Show', 'Show what Cinder and this host know of a volume'
+    ),
     Command('volume attach', 'volume:Attach', 'Bring a volume of Cinder into a guest'),
     Command('volume detach', 'volume:Detach', 'Take a volume of Cinder out of a guest'),
+    Command(
+        'volume attachments',
+        'volume_listing:Attachments',
+        "List attachments: Cinder's, and what this host knows of them",
+    ),
     Command('disk xml', 'disk:DiskXml', 'Print the <disk> that a guest would get'),
     Command('driver list', 'driver:DriverList', 'List the volume drivers'),
     Command('driver show', 'driver:DriverShow', 'Show one volume driver and why it cannot work'),

@@ -100,6 +100,7 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     exception.Unfinished: '',
     exception.KeyUnavailable: 'Check the key manager, and group [key_manager] of the '
     'configuration, then try again.',
+    exception.RefreshRefused: 'Stop the guest, refresh the volume, and start the guest again.',
     exception.NothingToDo: 'Nothing; it is already so.',
     exception.NotRecorded: 'Nothing, if it is detached already; "volumedrivers list" shows '
     'what is recorded.',

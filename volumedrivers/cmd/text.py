@@ -28,6 +28,7 @@ _UNITS = ('bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')
 
 # Words that are not simply capitalised.
 _SPELLINGS = {
+    'gib': 'GiB',
     'guid': 'GUID',
     'hostid': 'host ID',
     'id': 'ID',
@@ -36,6 +37,7 @@ _SPELLINGS = {
     'nqn': 'NQN',
     'nvme': 'NVMe',
     'os': 'OS',
+    'qos': 'QoS',
     'sdc': 'SDC',
     'uuid': 'UUID',
     'wwnns': 'WWNNs',

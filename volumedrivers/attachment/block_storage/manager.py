@@ -18,6 +18,7 @@ is asked, and after it Cinder is told.
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import typing
 
 from oslo_log import log as logging
@@ -32,6 +33,10 @@ from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.context import StorageContext
 from volumedrivers.attachment.block_storage.detach import DetachVolume
+from volumedrivers.attachment.block_storage.listed import ListedAttachment
+from volumedrivers.attachment.block_storage.listed import ListedVolume
+from volumedrivers.attachment.block_storage.listed import ShownVolume
+from volumedrivers.attachment.block_storage.listing import Listing
 from volumedrivers.attachment.block_storage.planner import VolumePlanner
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -174,6 +179,29 @@ class VolumeManager:
             )
             return job.result(steps.run(job, job.steps()))
 
+    def list(self) -> tuple[ListedVolume, ...]:
+        """Return the volumes of the project, and which guests of this host have them.
+
+        What libvirt cannot say is a warning in the log.
+        """
+        return Listing(self.context).volumes()
+
+    def show(self, volume: str) -> ShownVolume:
+        """Return one of them, with all that Cinder and this host say of it.
+
+        :param volume: name or id
+        :raises VolumeNotFound, VolumeNotUnique
+        """
+        return Listing(self.context).volume(volume)
+
+    def attachments(self, volume: str | None = None) -> tuple[ListedAttachment, ...]:
+        """Return Cinder's attachments, and those that only this host's journal has.
+
+        :param volume: name or id; None: of all volumes of the project
+        :raises VolumeNotFound, VolumeNotUnique
+        """
+        return Listing(self.context).attachments(volume)
+
     def _settled(self, domain: 'Guest', volume_id: str) -> Reservation | None:
         """Return the row, after what was interrupted is finished or undone."""
         context = self.context
@@ -192,7 +220,7 @@ class VolumeManager:
         )
         return context.reservations.get(key)
 
-    def _others(self, volume: typing.Any) -> list[str]:
+    def _others(self, volume: typing.Any) -> Sequence[str]:
         """Return the attachments that the volume has, before one is made.
 
         :raises WrongVolumeState, Busy: it may have no other one
