@@ -69,6 +69,7 @@ command line follows from it::
     |   |-- LockHeld
     |   |-- Unfinished
     |   |-- KeyUnavailable
+    |   |-- RefreshRefused
     |   `-- Busy
     |-- NothingToDo                    6  what was asked for is already so
     |   |-- AlreadyAttached
@@ -656,6 +657,18 @@ class KeyUnavailable(RetryLater):
     template = 'the key {key_id} of volume {volume_id} cannot be had: {reason}'
     key_id: str
     volume_id: str | None
+    reason: str
+
+
+class RefreshRefused(RetryLater):
+    """A volume cannot be reached another way while it is in use."""
+
+    template = (
+        'volume {volume_id} cannot be reached by its new connection_info while guest {guest} '
+        'has it: {reason}; stop the guest, refresh the volume, and start the guest again'
+    )
+    volume_id: str
+    guest: str
     reason: str
 
 

@@ -241,6 +241,36 @@ class Guest:
             timeout=timeout,
         ).run(seen)
 
+    def redefine_disk(self, disk: Disk) -> bool:
+        """Replace a disk of the persistent definition; a live one stays as it is.
+
+        :param disk: all of it, as it shall be; found by its target name
+        :returns: False: a transient domain has no such definition
+        :raises DiskNotFound: the definition has no such disk
+        :raises AttachRefused: libvirt does not take it; nothing has changed
+        :raises HypervisorUnavailable, DeadlineExceeded, Busy, GuestNotFound
+        """
+        definition = self._definitions().persistent
+        if definition is None:
+            return False
+        target = None if disk.target is None else disk.target.dev
+        if target is None or definition.find(alias=disk.alias, target=target) is None:
+            raise exception.DiskNotFound(guest=self._name, disk=_name_of(disk))
+        try:
+            domain = self.hypervisor.domain(self._uuid)
+            self._wait_for_qemu(
+                f'redefine {_name_of(disk)} of',
+                lambda: domain.updateDeviceFlags(disk.to_xml(), libvirt.VIR_DOMAIN_AFFECT_CONFIG),
+            )
+        except libvirt.libvirtError as e:
+            error = self._translated(e, f'redefine {_name_of(disk)} of')
+            if isinstance(error, exception.HypervisorError):
+                error = exception.AttachRefused(
+                    guest=self._name, disk=_name_of(disk), reason=errors.message(e)
+                )
+            raise error from e
+        return True
+
     def resize_disk(self, target: str, size: int) -> None:
         """Tell the running guest that its disk has ``size`` bytes.
 
