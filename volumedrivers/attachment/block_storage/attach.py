@@ -15,6 +15,7 @@
 import typing
 
 from volumedrivers import exception
+from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.flow import Side
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -71,7 +72,7 @@ class AttachVolume(StorageWork):
 
     def reserve(self) -> None:
         try:
-            attachment_id = self.flow.reserve(self.reservation)
+            attachment_id = sharing.reserve(self.context, self.flow, self.reservation, self.volume)
         except exception.CinderUnavailable as error:
             if error.may_be_done:
                 self._take_back(error)

@@ -72,17 +72,18 @@ class StorageContext:
         return float(options.cinder_timeout) * tries + pauses + _MARGIN
 
     def lock(
-        self, volume_id: str, operation: str, guest: str, *, seconds: float | None = None
+        self, volume_id: str, operation: str, guest: str = '', *, seconds: float | None = None
     ) -> 'Held':
         """Lock Cinder's side of a volume against every other operation of this host.
 
         It is taken before the lock of the volume itself, never after it.
 
+        :param guest: '': all that have it
         :param seconds: how long to wait; default: option lock_timeout
         :raises LockHeld: names who has it
         """
         return self.locks.acquire(
             (f'reservation {volume_id}',),
-            what=f'{operation} of volume {volume_id} and guest {guest}',
+            what=f'{operation} of volume {volume_id}' + (f' and guest {guest}' if guest else ''),
             seconds=self.options.lock_timeout if seconds is None else seconds,
         )

@@ -15,6 +15,7 @@
 import typing
 
 from volumedrivers import exception
+from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.results import VolumeDetachResult
@@ -72,7 +73,7 @@ class DetachVolume(StorageWork):
 
     def begin(self) -> None:
         try:
-            self.flow.begin_detaching(self.reservation)
+            sharing.begin_detaching(self.context, self.flow, self.reservation)
         except exception.CinderUnavailable as error:
             if error.may_be_done:
                 self._roll_back(error)

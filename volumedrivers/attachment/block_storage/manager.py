@@ -27,9 +27,11 @@ from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.block_storage import adopt
+from volumedrivers.attachment.block_storage import extend
 from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage import naming
 from volumedrivers.attachment.block_storage import settle
+from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.context import StorageContext
 from volumedrivers.attachment.block_storage.detach import DetachVolume
@@ -43,6 +45,7 @@ from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.reservations import Reservations
 from volumedrivers.attachment.block_storage.results import VolumeAttachResult
 from volumedrivers.attachment.block_storage.results import VolumeDetachResult
+from volumedrivers.attachment.block_storage.results import VolumeExtendResult
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
@@ -113,6 +116,7 @@ class VolumeManager:
             before = self._settled(domain, found.id)
             if before is not None:
                 self._refuse_attached(domain, found.id)
+            found = sharing.attachable(context, found.id)
             reservation = Reservation(
                 key=make_key(domain.uuid, found.id),
                 endpoint=context.storage.endpoint,
@@ -178,6 +182,47 @@ class VolumeManager:
                 timeout=timeout,
             )
             return job.result(steps.run(job, job.steps()))
+
+    def extend(self, volume: str, size: int) -> VolumeExtendResult:
+        """Let Cinder extend the volume, and every guest of this host that has it see that.
+
+        Where Cinder has the size already, only the guests are looked at; where
+        no guest of this host has the volume, only Cinder is asked.  Called
+        again after any failure, it goes on.  Guests do not hinder each other:
+        the first error is raised when all have been tried, with the others in
+        its notes.
+
+        :param volume: name or id in Cinder
+        :param size: bytes that the volume is to have at least.  Cinder counts
+            in GiB, so it is rounded up; the result says to what.
+        :raises VolumeNotFound, VolumeNotUnique, InvalidSize
+        :raises WrongVolumeState: it is neither available nor in use
+        :raises Busy: its state in Cinder is passing
+        :raises ExtendVolumeFailed: Cinder's back end, a host or a guest could not
+        :raises ExtendVolumeNotSupported: not while it is attached
+        :raises DeadlineExceeded: Cinder takes longer than option cinder_extend_timeout
+        """
+        return extend.extend(self.context, volume, size)
+
+    def extended(self, event: Mapping[str, object]) -> VolumeExtendResult:
+        """Let the guest see that a volume has grown; for Cinder's event volume-extended.
+
+        Cinder sends it to the compute API, one for each guest, when a volume
+        with an attachment that names an instance was extended.  Whoever stands
+        there calls this on the guest's host.  Where Cinder waits to be told how
+        it ended (it has the volume in state extending), it is told, also of
+        a failure.
+
+        :param event: ``{'name': 'volume-extended', 'server_uuid': ..., 'tag': ...}``:
+            the guest's UUID and the volume's id
+        :raises InvalidEvent: it is another one, or says too little
+        :raises GuestNotFound: the guest is not on this host
+        :raises VolumeNotFound: Cinder has no such volume
+        :raises DiskNotFound, NotRecorded: the guest does not have the volume
+        :raises ExtendVolumeFailed, ExtendVolumeNotSupported, ResizeRefused
+        :raises RetryLater: and all classes below it: call again with the event
+        """
+        return extend.extended(self.context, event)
 
     def list(self) -> tuple[ListedVolume, ...]:
         """Return the volumes of the project, and which guests of this host have them.

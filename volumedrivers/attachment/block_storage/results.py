@@ -17,6 +17,8 @@ import typing
 
 from volumedrivers.attachment.results import AttachResult
 from volumedrivers.attachment.results import DetachResult
+from volumedrivers.attachment.results import ExtendResult
+from volumedrivers.attachment.results import Result
 
 _Extended = typing.TypeVar('_Extended', bound='AttachResult | DetachResult')
 
@@ -56,3 +58,27 @@ class VolumeDetachResult(DetachResult):
     def of(cls, inner: DetachResult, **more: typing.Any) -> 'VolumeDetachResult':
         """Return what guest and host did, and what Cinder did."""
         return _with(cls, inner, more)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VolumeExtendResult(Result):
+    """Cinder has extended a volume, and the guests of this host that have it see that.
+
+    :ivar size_before, size: bytes that Cinder has; whole GiB
+    :ivar guests: of each guest of this host
+    :ivar without: guests of which something is recorded, and which do not
+          have the volume (any more)
+    :ivar elsewhere: what other hosts have of it: attachment, host and guest;
+          Cinder tells them
+    :ivar completed: whether Cinder waited to be told how it ended
+    """
+
+    volume_id: str
+    volume_name: str
+    size_before: int
+    size: int
+    guests: tuple[ExtendResult, ...]
+    without: tuple[str, ...]
+    elsewhere: tuple[str, ...]
+    completed: bool
+    seconds: dict[str, float]

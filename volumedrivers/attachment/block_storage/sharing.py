@@ -1,0 +1,91 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Wait for a volume that several guests may have while Cinder sees to another one of them."""
+
+import time
+import typing
+
+from volumedrivers import exception
+from volumedrivers.cinder import volumes
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.context import StorageContext
+    from volumedrivers.attachment.block_storage.flow import StorageFlow
+    from volumedrivers.attachment.block_storage.reservation import Reservation
+
+# States that another guest's attaching, detaching or extending brings.
+_PASSING = ('reserved', 'attaching', 'detaching', 'extending')
+_POLL = 0.1
+
+
+def attachable(context: 'StorageContext', volume_id: str) -> typing.Any:
+    """Return the SDK's Volume when it may be attached (once more).
+
+    :raises WrongVolumeState: it is in use, and only one guest may have it
+    :raises Busy: its state is passing; with a volume that several guests may
+        have, for longer than option cinder_share_timeout
+    :raises VolumeNotFound
+    """
+    storage = context.storage
+    volume = volumes.wait(storage, volume_id, (), seconds=0.0)
+    if volume.is_multiattach and volume.status in _PASSING:
+        try:
+            volume = volumes.wait(
+                storage, volume_id, _PASSING, seconds=context.options.cinder_share_timeout
+            )
+        except exception.DeadlineExceeded:
+            volume = volumes.wait(storage, volume_id, (), seconds=0.0)
+    allowed = ('available', 'in-use') if volume.is_multiattach else ('available',)
+    volumes.require(volume, allowed)
+    return volume
+
+
+def reserve(
+    context: 'StorageContext', flow: 'StorageFlow', found: 'Reservation', volume: typing.Any
+) -> str | None:
+    """Keep the volume for this host; again if another host was faster, and several may have it.
+
+    :param volume: the SDK's
+    :returns: the attachment's id, where it has one yet
+    """
+    end = time.monotonic() + context.options.cinder_share_timeout
+    while True:
+        try:
+            return flow.reserve(found)
+        except exception.CinderError as error:
+            if error.status != 400 or not volume.is_multiattach:
+                raise
+            refused = error
+        if time.monotonic() > end:
+            raise refused
+        try:
+            attachable(context, found.volume_id)
+        except exception.VolumeDriversError as reason:
+            # It says more: busy, or in a state that does not pass.
+            raise reason from refused
+        time.sleep(_POLL)
+
+
+def begin_detaching(context: 'StorageContext', flow: 'StorageFlow', found: 'Reservation') -> None:
+    """Let Cinder refuse everybody else while the volume is detached.
+
+    Where it sees to another guest's attachment at the moment, it does so already.
+    """
+    try:
+        flow.begin_detaching(found)
+    except exception.CinderError as error:
+        if error.status != 400:
+            raise
+        volume = volumes.wait(context.storage, found.volume_id, (), seconds=0.0)
+        if not volume.is_multiattach or volume.status not in _PASSING:
+            raise
