@@ -24,7 +24,7 @@ import pytest
 from volumedrivers.testing.cinder import faults as cinder_faults
 from volumedrivers.testing.cinder.faults import Faults
 from volumedrivers.testing.cinder.faults import Request
-from volumedrivers.testing.cinder.transport import LoopbackServer
+from volumedrivers.testing.cinder.loopback import LoopbackServer
 from volumedrivers.testing.cinder.transport import WsgiAdapter
 
 _URL = 'http://cinder.test'

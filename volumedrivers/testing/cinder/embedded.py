@@ -27,6 +27,7 @@ import threading
 import typing
 
 from volumedrivers import exception
+from volumedrivers.testing.cinder import loopback
 from volumedrivers.testing.cinder import preload
 from volumedrivers.testing.cinder import settings
 from volumedrivers.testing.cinder.backends import Backend
@@ -37,7 +38,7 @@ from volumedrivers.testing.cinder.backends import searched
 if typing.TYPE_CHECKING:
     import openstack.connection
 
-    from volumedrivers.testing.cinder.transport import Application
+    from volumedrivers.testing.cinder.loopback import Application
 
 #: what is put in front of Cinder's application, for example to make it fail
 Wrapper = Callable[['Application'], 'Application']
@@ -141,7 +142,7 @@ class EmbeddedCinder:
         self.connection = _connect(transport.WsgiAdapter(application))
         stack.callback(self.connection.close)
         if self._serve:
-            served = transport.LoopbackServer(application, self._port)
+            served = loopback.LoopbackServer(application, self._port)
             stack.callback(served.stop)
             self.url = f'{served.url}/v3'
 

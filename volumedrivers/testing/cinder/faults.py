@@ -41,7 +41,7 @@ import threading
 import typing
 
 if typing.TYPE_CHECKING:
-    from volumedrivers.testing.cinder.transport import Application
+    from volumedrivers.testing.cinder.loopback import Application
 
 _BELOW_VERSION = re.compile(r'^/v3(/[0-9a-f]{32})?(?=/|$)')
 # What Cinder calls an error in its body; all others are a computeFault.

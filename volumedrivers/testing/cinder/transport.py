@@ -10,23 +10,19 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Call a WSGI application: from an SDK's session without a socket, or from loopback."""
+"""Call a WSGI application from an SDK's session, without a socket."""
 
 from collections.abc import Callable
-from collections.abc import Iterable
 import io
-import socketserver
 import sys
-import threading
 import typing
 import urllib.parse
-from wsgiref import simple_server
 
 from keystoneauth1 import exceptions
 from keystoneauth1 import session as keystoneauth
 import urllib3
 
-Application = Callable[[dict[str, typing.Any], Callable[..., typing.Any]], Iterable[bytes]]
+from volumedrivers.testing.cinder.loopback import Application
 
 
 class WsgiAdapter(keystoneauth.TCPKeepAliveAdapter):  # type: ignore[misc]
@@ -107,52 +103,3 @@ def _environment(request: typing.Any) -> dict[str, typing.Any]:
         elif key != 'CONTENT_LENGTH':
             environment[f'HTTP_{key}'] = text
     return environment
-
-
-class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def server_bind(self) -> None:
-        # Without the name that a DNS server would have to be asked for.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
-        self.setup_environ()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is no news."""
-
-
-class _Handler(simple_server.WSGIRequestHandler):
-    def log_message(self, *args: object) -> None:
-        """Cinder has its own log."""
-
-    def address_string(self) -> str:
-        return str(self.client_address[0])
-
-
-class LoopbackServer:
-    """Serves an application on a port of 127.0.0.1, each request in a thread.
-
-    :ivar url: without a slash at the end
-    """
-
-    def __init__(self, application: Application, port: int = 0) -> None:
-        """Serve from now on.
-
-        :param port: 0: one that is free
-        """
-        self._server = simple_server.make_server(
-            '127.0.0.1', port, typing.cast(typing.Any, application), _Server, _Handler
-        )
-        self.url = f'http://127.0.0.1:{self._server.server_port}'
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), daemon=True, name='wsgi'
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Accept nothing more, and give the port back."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
