@@ -5,5 +5,5 @@ cd "$(dirname "$0")/.."
 . tools/install.sh
 
 install_packages demo
-install_python libvirt
+install_python libvirt,cinder
 exec .venv/bin/python tools/demo.py "$@"

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . tools/install.sh
 
 install_packages test
-install_python libvirt,test
+install_python libvirt,test,cinder
 PATH=$PWD/.venv/bin:$PATH
 
 if [ $# -gt 0 ]; then

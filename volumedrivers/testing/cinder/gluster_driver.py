@@ -17,7 +17,7 @@ from cinder.volume.drivers import nfs
 
 
 @interface.volumedriver
-class GlusterDriver(nfs.NfsDriver):
+class GlusterDriver(nfs.NfsDriver):  # type: ignore[misc]
     """Cinder's NfsDriver, whose volumes are attached as GlusterFS's."""
 
     CI_WIKI_NAME = 'none'
