@@ -103,6 +103,8 @@ class Step(typing.NamedTuple):
         as the journal has a deadline of its own
     :ivar nested: True for one that is an operation of its own: its steps have
         their deadlines, and the observer is told of them instead
+    :ivar stays: tells, when it is to be undone, whether it is not: what was done
+        after it cannot be undone, and the operation can only go on; it only looks
     """
 
     name: str
@@ -114,6 +116,7 @@ class Step(typing.NamedTuple):
     intends: bool = True
     records: bool = False
     nested: bool = False
+    stays: Callable[[], bool] = bool
 
 
 class _LeftBehind(Exception):
@@ -242,7 +245,7 @@ def _undo(
     """Undo the steps in reverse; tell whether all of it could be done."""
     try:
         for step in reversed(steps):
-            if step.undo is None:
+            if step.undo is None or step.stays():
                 continue
             with account.timed(f'undo {step.name}'):
                 if not _undo_one(work, step, step.undo, error):

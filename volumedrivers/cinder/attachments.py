@@ -44,6 +44,11 @@ def host_of(attachment: typing.Any) -> str | None:
     return None if found is None else str(found)
 
 
+def is_reserved(attachment: typing.Any) -> bool:
+    """Tell whether nothing is exported yet; also Cinder may be about to do that."""
+    return attachment.status == 'reserved' and not attachment.connection_info
+
+
 def connection_info(
     answer: Mapping[str, typing.Any],
     volume: typing.Any,

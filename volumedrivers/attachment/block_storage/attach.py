@@ -57,7 +57,9 @@ class AttachVolume(StorageWork):
         self.allow_format = allow_format
         self.info: ConnectionInfo | None = None
         self.attached: AttachResult | None = None
+        self.asked = False  # whether Cinder may have been asked to reserve it
         self.uncertain = False  # whether Cinder has reserved it
+        self.exporting = False  # whether Cinder may still be at it
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in their order."""
@@ -71,12 +73,21 @@ class AttachVolume(StorageWork):
         )
 
     def reserve(self) -> None:
+        self.asked = True
         try:
             attachment_id = sharing.reserve(self.context, self.flow, self.reservation, self.volume)
         except exception.CinderUnavailable as error:
             if error.may_be_done:
                 self._take_back(error)
             raise
+        except exception.CinderError:
+            # It was in the right state when it was looked for.
+            volumes.require(self._volume_now(), states_to_reserve(self.volume))
+            raise
+        except exception.NotInCinder as error:
+            raise exception.VolumeNotFound(
+                volume=self.volume.id, endpoint=self.reservation.endpoint
+            ) from error
         # Of a volume that is only reserved Cinder does not say for whom.
         wanted = {**self.reservation.wanted, 'reserved': True}
         self.learn(attachment_id=attachment_id, wanted=wanted)
@@ -86,18 +97,32 @@ class AttachVolume(StorageWork):
 
         Cinder would give its LUN to somebody else.
         """
+        if not self.asked:
+            return
         if self.on_host is not None:
             raise exception.StillInUse(
                 volume_id=self.reservation.volume_id,
                 guest=self.guest.name,
                 reason='it is still connected to this host; Cinder keeps the attachment',
             )
+        if self.uncertain or (
+            self.exporting and self.flow.look(self.reservation)[0] is Side.RESERVED
+        ):
+            # What is exported after it was taken away would be nobody's.
+            raise exception.Busy(
+                what=f'Cinder, with volume {self.reservation.volume_id},',
+                reason='it has not answered, and may still do what it was asked for',
+            )
         self.flow.release(self.reservation)
 
     def export(self) -> None:
         connector = self.context.connector()
         self.note(connector=dict(connector))
-        self.info = self.flow.export(self.reservation, self.volume, connector)
+        try:
+            self.info = self.flow.export(self.reservation, self.volume, connector)
+        except exception.CinderUnavailable as error:
+            self.exporting = error.may_be_done and not error.answered
+            raise
 
     def attach(self) -> None:
         info = self.info
@@ -117,7 +142,10 @@ class AttachVolume(StorageWork):
         )
 
     def detach(self) -> None:
-        self.context.attachments.detach(self.guest.uuid, self.reservation.volume_id)
+        volume_id = self.reservation.volume_id
+        if self.on_host is None and self.disk is None:
+            return  # interrupted, and undone there
+        self.context.attachments.detach(self.guest.uuid, volume_id, connection_info=self.info)
 
     def complete(self) -> None:
         assert self.attached is not None  # noqa: S101
@@ -156,15 +184,31 @@ class AttachVolume(StorageWork):
         """See whether Cinder has reserved it although it did not say so."""
         try:
             side, _ = self.flow.look(self.reservation)
-            self.flow.release(self.reservation)
+            if side is Side.RESERVED and self.reservation.instance is None:
+                # Nothing tells it from one of another host.
+                self.uncertain = True
+            else:
+                self.flow.release(self.reservation)
         except exception.VolumeDriversError as failure:
             self.uncertain = True
             error.add_note(f'whether Cinder reserved the volume is not known: {failure}')
             return
         # One that has not answered may still be at it.
-        self.uncertain = side is Side.NONE and not error.answered
+        self.uncertain = self.uncertain or (side is Side.NONE and not error.answered)
         if self.uncertain:
             error.add_note(
-                'Cinder may still be about to reserve the volume; "volumedrivers recover" '
+                'Cinder may have reserved the volume, or be about to; "volumedrivers recover" '
                 'takes that back'
             )
+
+    def _volume_now(self) -> typing.Any:
+        storage = self.context.storage
+        return storage.ask(storage.proxy.get_volume, self.volume.id)
+
+
+def states_to_reserve(volume: typing.Any) -> tuple[str, ...]:
+    """Return the states in which Cinder lets a volume be reserved.
+
+    :param volume: the SDK's
+    """
+    return ('available', 'in-use') if volume.is_multiattach else ('available',)

@@ -59,13 +59,22 @@ class DetachVolume(StorageWork):
         self.attempts = attempts
         self.timeout = timeout
         self.detached: DetachResult | None = None
+        self.is_off_host = False
+        self.uncertain = False  # whether Cinder has begun
         self.learn(wanted={'force': force})
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in their order."""
         seconds = self.context.request_timeout
         return (
-            Step('begin', self.begin, self.roll, seconds, needed=self.in_use),
+            Step(
+                'begin',
+                self.begin,
+                self.roll,
+                seconds,
+                needed=self.in_use,
+                stays=lambda: self.is_off_host,
+            ),
             Step('detach', self.detach, nested=True),
             Step('release', self.release, seconds=seconds),
             Step('record', self.forget, records=True),
@@ -80,9 +89,8 @@ class DetachVolume(StorageWork):
             raise
 
     def roll(self) -> None:
-        """Let it be in use again, unless guest and host have let go."""
-        if self.detached is None:
-            self.flow.roll_detaching(self.reservation)
+        """Let it be in use again."""
+        self.flow.roll_detaching(self.reservation)
 
     def detach(self) -> None:
         self.detached = self.context.attachments.detach(
@@ -99,20 +107,23 @@ class DetachVolume(StorageWork):
                 volume_id=self.reservation.volume_id,
                 leftovers=', '.join(self.detached.leftovers) or 'a row of the journal',
             )
+        self.is_off_host = True
 
     def release(self) -> None:
         self.flow.release(self.reservation)
 
     def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
-        """Keep the row; it is as before while this host has the volume."""
+        """Keep the row; it is as before while guest or host have the volume."""
         if step == 'record' and self.context.reservations.get(self.key) is None:
             return  # interrupted when all was done
-        if not undone or step == 'release' or self.on_host is None:
+        if self.is_off_host or not undone or self.uncertain or not self._is_here():
             self.note(problem=problem)
         elif self.before is None:
             self.forget()
-        else:
+        elif self.before.is_settled:
             self.settle(problem=f'{self.operation}: {problem}')
+        else:
+            self.note(problem=problem)
 
     def result(self, seconds: dict[str, float]) -> VolumeDetachResult:
         """Say what was done."""
@@ -131,11 +142,31 @@ class DetachVolume(StorageWork):
             },
         )
 
-    def _roll_back(self, error: exception.CinderUnavailable) -> None:
+    def _is_here(self) -> bool:
+        if self.on_host is not None:
+            return True
         try:
+            return self.disk is not None
+        except exception.VolumeDriversError:
+            return False  # not known: recover finds it out
+
+    def _roll_back(self, error: exception.CinderUnavailable) -> None:
+        volume_id = self.reservation.volume_id
+        storage = self.context.storage
+        try:
+            begun = storage.ask(storage.proxy.get_volume, volume_id).status == 'detaching'
             self.roll()
         except exception.VolumeDriversError as failure:
+            self.uncertain = True
             error.add_note(
                 f'whether the volume is detaching in Cinder is not known: {failure}; '
                 '"volumedrivers recover" sees to it'
+            )
+            return
+        # One that has not answered may still be at it.
+        self.uncertain = not begun and not error.answered
+        if self.uncertain:
+            error.add_note(
+                'Cinder may still be about to let the volume be detaching; '
+                '"volumedrivers recover" takes that back'
             )

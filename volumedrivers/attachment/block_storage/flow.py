@@ -134,13 +134,17 @@ class AttachmentFlow(StorageFlow):
                 continue
             if attachment.status == 'attached':
                 return Side.ATTACHED, attachment_id
-            if attachment.connector:
-                return Side.EXPORTED, attachment_id
-            return Side.RESERVED, attachment_id
+            # Cinder does not show the connector.
+            if attachments.is_reserved(attachment):
+                return Side.RESERVED, attachment_id
+            return Side.EXPORTED, attachment_id
         return Side.NONE, None
 
     def _ids(self, found: 'Reservation') -> tuple[str, ...]:
-        """Return the attachment's id; where the answer was lost, of those it may be."""
+        """Return the attachment's id; where the answer was lost, of those it may be.
+
+        Those are only reserved: to export one its id is needed.
+        """
         if found.attachment_id is not None:
             return (found.attachment_id,)
         before = found.wanted.get('others', ())
@@ -151,7 +155,7 @@ class AttachmentFlow(StorageFlow):
             )
             if one.id not in before
             and one.instance == found.instance
-            and attachments.host_of(one) in (None, found.host)
+            and attachments.is_reserved(one)
         )
 
 

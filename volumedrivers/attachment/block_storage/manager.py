@@ -114,8 +114,11 @@ class VolumeManager:
             legacy_flow.require_possible(found, read_only=read_only)
         with context.lock(found.id, 'attach', domain.name) as held:
             before = self._settled(domain, found.id)
+            self._refuse_attached(domain, found.id)
             if before is not None:
-                self._refuse_attached(domain, found.id)
+                # Neither guest nor host have it any more.
+                settle.settle(context, before)
+                before = None
             found = sharing.attachable(context, found.id)
             reservation = Reservation(
                 key=make_key(domain.uuid, found.id),
@@ -166,8 +169,11 @@ class VolumeManager:
         domain = guest_disks.look_up(context.host.hypervisor, guest)
         volume_id = self._volume_id(domain, volume)
         with context.lock(volume_id, 'detach', domain.name) as held:
-            before = self._settled(domain, volume_id)
-            found = volumes.find(context.storage, volume_id)
+            before = self._settled(domain, volume_id, to_detach=True)
+            if before is None:
+                found = volumes.find(context.storage, volume_id)
+            else:
+                found = self._if_there(volume_id)
             reservation, info = (before, None) if before else adopt.adopt(context, domain, found)
             job = DetachVolume(
                 context,
@@ -175,7 +181,7 @@ class VolumeManager:
                 reservation,
                 before,
                 held,
-                in_use=found.status == 'in-use',
+                in_use=found is not None and found.status == 'in-use',
                 info=info,
                 force=force,
                 attempts=attempts,
@@ -247,17 +253,29 @@ class VolumeManager:
         """
         return Listing(self.context).attachments(volume)
 
-    def _settled(self, domain: 'Guest', volume_id: str) -> Reservation | None:
-        """Return the row, after what was interrupted is finished or undone."""
+    def _settled(
+        self, domain: 'Guest', volume_id: str, *, to_detach: bool = False
+    ) -> Reservation | None:
+        """Return the row, after what was interrupted is finished or undone.
+
+        :param to_detach: what guest or host have needs no recovery: all of it
+            is about to go
+        """
         context = self.context
         key = make_key(domain.uuid, volume_id)
         found = context.reservations.get(key)
-        if found is None or found.is_settled:
+        if found is None:
+            return None
+        here = context.host.journal.get(key) or guest_disks.find(domain, volume_id)
+        if found.is_settled and (here or not to_detach):
+            return found
+        if here and to_detach:
+            settle.require_same_cinder(context, found)
             return found
         said = settle.settle(context, found)
         LOG.warning(
             '%s of volume %s and guest %s had stopped in step %s; it was %s first: %s',
-            found.operation,
+            found.operation or 'detach',
             found.volume_id,
             found.domain_name,
             found.step or 'none',
@@ -277,12 +295,23 @@ class VolumeManager:
         return [str(one.id) for one in attachments.of_volume(self.context.storage, volume.id)]
 
     def _refuse_attached(self, domain: 'Guest', volume_id: str) -> None:
+        """Refuse to attach what guest and host have, also from somebody else."""
         disk = guest_disks.find(domain, volume_id)
+        record = self.context.host.journal.get(make_key(domain.uuid, volume_id))
+        if disk is None and (record is None or not record.is_settled):
+            return
         raise exception.AlreadyAttached(
             guest=domain.name,
             volume_id=volume_id,
-            target='' if disk is None else guest_disks.target_of(disk),
+            target=guest_disks.target_of(disk) if disk else (record and record.target) or '',
         )
+
+    def _if_there(self, volume_id: str) -> typing.Any:
+        """Return the SDK's Volume; None: Cinder has deleted it, and it has to go all the same."""
+        try:
+            return volumes.find(self.context.storage, volume_id)
+        except exception.VolumeNotFound:
+            return None
 
     def _volume_id(self, domain: 'Guest', volume: str) -> str:
         """Return the id of what the guest, the journal or Cinder calls that."""

@@ -16,89 +16,182 @@ Guest and host are recovered first: what they have then, Cinder is to have, too.
 """
 
 import dataclasses
+import time
 import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import recover
 from volumedrivers.attachment.block_storage import flow
-from volumedrivers.attachment.block_storage.flow import Side
+from volumedrivers.attachment.block_storage import settle_decision
+from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
+from volumedrivers.attachment.block_storage.settle_decision import Do
+from volumedrivers.attachment.block_storage.settle_decision import Seen
 from volumedrivers.attachment.recover_decision import FINISHED
 from volumedrivers.attachment.recover_decision import UNDONE
+from volumedrivers.cinder import attachments
+from volumedrivers.host import deadline
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.context import StorageContext
     from volumedrivers.attachment.record import Record
+    from volumedrivers.libvirt.disk import Disk
 
 
-def settle(context: 'StorageContext', found: Reservation) -> tuple[str, str] | None:
+def settle(
+    context: 'StorageContext', found: Reservation, *, seconds: float | None = None
+) -> tuple[str, str] | None:
     """Settle one row, with its lock held.
 
+    :param seconds: how long to wait for the volume's lock; default: option lock_timeout
     :returns: what was done (finished, undone), and why; None: all is as it should be
     :raises AttachmentLost: Cinder has no attachment for what the guest has
-    :raises Busy: it is too early to know whether Cinder has reserved it
+    :raises Busy: it is too early to know what Cinder does with a request that
+        it has not answered
+    :raises StillInUse: the volume is in no guest, and still on this host
     :raises CinderNotConfigured: the row is of another Cinder
     :raises VolumeDriversError: guest, host or Cinder could not say
     """
-    _require_same_cinder(context, found)
-    record = _host_side(context, found)
-    guest = guest_disks.look_up(context.host.hypervisor, found.domain_uuid)
-    disk = guest_disks.find(guest, found.volume_id)
+    require_same_cinder(context, found)
+    record = _host_side(context, found, seconds)
+    disk = _disk(context, found)
     cinder = flow.of(context.storage, found)
     side, attachment_id = cinder.look(found)
-    if disk is None and record is None:
-        return _take_back(context, found, cinder, side)
-    if side is Side.NONE:
+    here = disk is not None or record is not None
+    seen = Seen(
+        operation=found.operation,
+        step=found.step,
+        here=here,
+        side=side,
+        known=found.attachment_id is not None,
+        named=found.instance is not None,
+        early=_is_early(context, found),
+        begun=here and _is_detaching(context, found),
+    )
+    done = settle_decision.decide(seen)
+    now = dataclasses.replace(found, attachment_id=attachment_id)
+    if done is Do.NOTHING:
+        return None
+    if done is Do.WAIT:
+        raise _too_early(context, found)
+    if done is Do.REPORT:
         raise exception.AttachmentLost(
             guest=found.domain_name,
             volume_id=found.volume_id,
             attachment_id=found.attachment_id or 'of it',
             endpoint=found.endpoint,
         )
-    target = '' if disk is None else guest_disks.target_of(disk)
-    if side is not Side.ATTACHED:
-        cinder.complete(dataclasses.replace(found, attachment_id=attachment_id), target=target)
-    elif found.is_settled:
-        return None
-    if found.operation is Operation.DETACH:
-        cinder.roll_detaching(found)
-    context.reservations.put(
-        dataclasses.replace(
-            found, attachment_id=attachment_id, operation=None, step='', wanted={}, problem=''
+    if done is Do.COMPLETE:
+        target = '' if disk is None else guest_disks.target_of(disk)
+        made = cinder.complete(now, target=target)
+        now = dataclasses.replace(now, attachment_id=made)
+    if done in (Do.COMPLETE, Do.SETTLE):
+        if seen.begun and found.operation is Operation.DETACH:
+            cinder.roll_detaching(found)
+        context.reservations.put(
+            dataclasses.replace(now, operation=None, step='', wanted={}, problem='')
         )
-    )
-    undone = found.operation is Operation.DETACH
-    return UNDONE if undone else FINISHED, f'guest {found.domain_name} has the volume'
+        detail = f'guest {found.domain_name} has the volume'
+    else:
+        if done is Do.RELEASE:
+            _require_off_host(context, found, attachment_id)
+            cinder.release(now)
+        context.reservations.remove(found.key)
+        detail = 'Cinder has the volume back' if done is Do.RELEASE else 'nothing was reserved'
+        if done is Do.FORGET and found.operation is not Operation.ATTACH:
+            detail = 'Cinder had the volume back already'
+    return UNDONE if settle_decision.is_undone(seen, done) else FINISHED, detail
 
 
-def _take_back(
-    context: 'StorageContext', found: Reservation, cinder: flow.StorageFlow, side: Side
-) -> tuple[str, str]:
-    cinder.release(found)
-    context.reservations.remove(found.key)
-    what = 'nothing was reserved' if side is Side.NONE else 'Cinder has the volume back'
-    return UNDONE if found.operation is Operation.ATTACH else FINISHED, what
+def require_same_cinder(context: 'StorageContext', found: Reservation) -> None:
+    """Refuse a row of which this Cinder knows nothing.
+
+    :raises CinderNotConfigured
+    """
+    endpoint = context.storage.endpoint
+    if endpoint != found.endpoint:
+        raise exception.CinderNotConfigured(
+            reason=f'volume {found.volume_id} is of Cinder at {found.endpoint}, and the '
+            f'configured one is at {endpoint}'
+        )
 
 
-def _host_side(context: 'StorageContext', found: Reservation) -> 'Record | None':
+def _host_side(
+    context: 'StorageContext', found: Reservation, seconds: float | None
+) -> 'Record | None':
     """Return what guest and host have, after what was interrupted there is settled."""
     host = context.host
     record = host.journal.get(found.key)
     if record is None or record.is_settled:
         return record
-    with host.lock_volume(found.volume_id, 'recover', found.domain_name) as held:
+    with host.lock_volume(found.volume_id, 'recover', found.domain_name, seconds=seconds) as held:
         record = host.journal.get(found.key)
         if record is not None and not record.is_settled:
             recover.finish(host, record, held)
     return host.journal.get(found.key)
 
 
-def _require_same_cinder(context: 'StorageContext', found: Reservation) -> None:
-    endpoint = context.storage.endpoint
-    if endpoint != found.endpoint:
-        raise exception.CinderNotConfigured(
-            reason=f'volume {found.volume_id} is of Cinder at {found.endpoint}, and the '
-            f'configured one is at {endpoint}'
+def _disk(context: 'StorageContext', found: Reservation) -> 'Disk | None':
+    guest = guest_disks.look_up(context.host.hypervisor, found.domain_uuid)
+    return guest_disks.find(guest, found.volume_id)
+
+
+def _is_detaching(context: 'StorageContext', found: Reservation) -> bool:
+    if found.operation is not Operation.DETACH:
+        return False
+    try:
+        volume = context.storage.ask(context.storage.proxy.get_volume, found.volume_id)
+    except exception.NotInCinder:
+        return False
+    return bool(volume.status == 'detaching')
+
+
+def _is_early(context: 'StorageContext', found: Reservation) -> bool:
+    # A clock that was set back does not make it early for ever.
+    return abs(time.time() - found.changed) < float(context.options.cinder_timeout)
+
+
+def _too_early(context: 'StorageContext', found: Reservation) -> exception.Busy:
+    left = context.options.cinder_timeout - abs(time.time() - found.changed)
+    return exception.Busy(
+        what=f'Cinder, with volume {found.volume_id},',
+        reason=f'it may still do what it was asked for in step {found.step!r} of '
+        f'{found.operation}, to which it has not answered; recover again in {left:.0f} s',
+    )
+
+
+def _require_off_host(
+    context: 'StorageContext', found: Reservation, attachment_id: str | None
+) -> None:
+    """Refuse to give back what is still on this host, though nobody says so.
+
+    Only where this journal did not see it go: a row was forgotten.
+
+    :raises StillInUse
+    """
+    if not found.is_settled or attachment_id is None or found.flow is not Flow.ATTACHMENT:
+        return
+    storage, host = context.storage, context.host
+    if host.users().of_volume(found.volume_id, found.domain_uuid):
+        return  # their device
+    answer = storage.ask(storage.proxy.get_attachment, attachment_id).connection_info
+    if not answer:
+        return
+    try:
+        volume = storage.ask(storage.proxy.get_volume, found.volume_id)
+    except exception.NotInCinder:
+        return
+    info = attachments.connection_info(answer, volume)
+    left = deadline.call(
+        lambda: host.driver(info).remains(info, found.key),
+        what=f'a look at what is left of volume {found.volume_id}',
+        seconds=host.options.prove_timeout,
+    )
+    if left:
+        raise exception.StillInUse(
+            volume_id=found.volume_id,
+            guest=found.domain_name,
+            reason=f'this host has {", ".join(map(str, left))}; Cinder keeps the attachment',
         )

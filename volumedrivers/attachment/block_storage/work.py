@@ -17,6 +17,7 @@ import time
 import typing
 
 from volumedrivers import exception
+from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment.block_storage import flow
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -26,6 +27,7 @@ if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.context import StorageContext
     from volumedrivers.attachment.record import Record
     from volumedrivers.host.fair_lock import Held
+    from volumedrivers.libvirt.disk import Disk
     from volumedrivers.libvirt.guest import Guest
 
 
@@ -74,6 +76,12 @@ class StorageWork:
     def on_host(self) -> 'Record | None':
         """What the journal has of guest and host; None: nothing is there."""
         return self.context.host.journal.get(self.key)
+
+    @property
+    def disk(self) -> 'Disk | None':
+        """What the guest has of the volume; None: libvirt said that it has nothing."""
+        guest = guest_disks.look_up(self.context.host.hypervisor, self.guest.uuid)
+        return guest_disks.find(guest, self.reservation.volume_id)
 
     def note(self, **changes: typing.Any) -> None:
         """Write the row, with everything the steps so far have found out."""
