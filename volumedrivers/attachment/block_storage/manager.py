@@ -30,6 +30,7 @@ from volumedrivers.attachment.block_storage import adopt
 from volumedrivers.attachment.block_storage import extend
 from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage import naming
+from volumedrivers.attachment.block_storage import recover
 from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.attach import AttachVolume
@@ -49,6 +50,7 @@ from volumedrivers.attachment.block_storage.results import VolumeExtendResult
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.attachment.results import Outcome
 from volumedrivers.cinder import attachments
 from volumedrivers.cinder import volumes
 from volumedrivers.host import connector_properties
@@ -57,6 +59,7 @@ if typing.TYPE_CHECKING:
     from oslo_config import cfg
 
     from volumedrivers.cinder.block_storage import BlockStorage
+    from volumedrivers.connection_info import ConnectionInfo
     from volumedrivers.libvirt.guest import Guest
 
 LOG = logging.getLogger(__name__)
@@ -229,6 +232,21 @@ class VolumeManager:
         :raises RetryLater: and all classes below it: call again with the event
         """
         return extend.extended(self.context, event)
+
+    def recover(
+        self, connection_infos: Mapping[str, 'ConnectionInfo'] | None = None
+    ) -> tuple[Outcome, ...]:
+        """Finish or undo what was interrupted, on this host and in Cinder, by what is true now.
+
+        What AttachmentManager.recover does, and then Cinder gets back what no
+        guest and no connection of this host backs, and is told what they have.
+        Safe beside running operations, and safe to run again.  Without a
+        Cinder that answers the rest is done, and said what is left.
+
+        :param connection_infos: by volume id, where Cinder is not to be asked
+            how to connect a volume again after a reboot
+        """
+        return recover.recover(self.context, connection_infos)
 
     def list(self) -> tuple[ListedVolume, ...]:
         """Return the volumes of the project, and which guests of this host have them.
