@@ -217,8 +217,8 @@ class Lister(_Result, lister.Lister):
             and not parsed_args.long
             and not parsed_args.columns
         )
-        names = self.columns(parsed_args, short=short)
         rows = self.program.mask.data(list(self.act(parsed_args)))
+        names = self.columns(parsed_args, short=short)
         how = parsed_args.formatter
         return names, [tuple(_cell(how, name, row[name]) for name in names) for row in rows]
 

@@ -33,7 +33,7 @@ class Detach(dry_run.Operation):
     EPILOG = (
         'The guest has to cooperate. A volume that the guest does not have is still '
         'removed from the host, unless another guest of this host has it. For a guest that '
-        'is gone give its UUID.'
+        'is gone give its UUID. Cinder is not told: "volumedrivers volume detach" is for that.'
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -60,7 +60,17 @@ class Detach(dry_run.Operation):
             timeout=args.timeout,
         )
         warn(result)
-        return result.to_dict()
+        side = self.program.services.host_only.side(result.guest_uuid, result.volume_id)
+        if side is not None:
+            LOG.warning(
+                'Cinder still has volume %s attached (attachment %s); "volumedrivers volume '
+                'detach %s %s" gives it back',
+                side.volume_name or result.volume_id,
+                side.attachment_id,
+                result.guest,
+                result.volume_id,
+            )
+        return result.to_dict() | {'cinder': None if side is None else side.to_dict()}
 
     def plan(self, args: argparse.Namespace) -> 'Plan':
         """Say what detaching would do."""

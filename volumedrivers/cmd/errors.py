@@ -116,6 +116,14 @@ _RECORD = {
     'unfinished': 'recorded as unfinished; "volumedrivers recover" goes on',
     'unknown': 'what is recorded cannot be read',
 }
+# The same, of the row about Cinder's side.
+_RECORD_IN_CINDER = {
+    'none': 'nothing is recorded, and Cinder has the volume as before',
+    'attached': 'recorded as attached, as before, and so it is in Cinder',
+    'unfinished': 'recorded as unfinished; "volumedrivers recover" settles it, in Cinder too',
+    'unknown': 'what is recorded cannot be read',
+}
+_IN_CINDER = 'volume '  # how the operations on Cinder's volumes begin
 
 
 def exit_code(error: BaseException) -> int:
@@ -184,21 +192,39 @@ def _what_was_done(error: BaseException) -> list[tuple[str, str]]:
     failure: Failure | None = getattr(error, 'failure', None)
     if failure is None:
         return []
-    took = ', '.join(
-        f'{name} {"failed after " if name == failure.step else ""}{seconds:g} s'
-        for name, seconds in failure.seconds.items()
-    )
-    not_done = f'; not done: {", ".join(failure.not_done)}' if failure.not_done else ''
-    parts = [('  steps      ', f'{took}{not_done}')]
-    volume = [failure.identity] if failure.identity else []
-    if failure.paths_asked is not None:
-        volume.append(f'{failure.paths_found} of {failure.paths_asked} paths')
-    volume += [f'{path.name}: {path.reason}' for path in failure.paths_failed]
+    parts = [('  steps      ', _steps(failure))]
+    known = failure  # an operation around another may know the volume only while it is there
+    while known.within is not None and known.paths_asked is None:
+        known = known.within
+    volume = [known.identity] if known.identity else []
+    if known.paths_asked is not None:
+        volume.append(f'{known.paths_found} of {known.paths_asked} paths')
+    volume += [f'{path.name}: {path.reason}' for path in known.paths_failed]
     if volume:
         parts.append(('  volume     ', _one_line(', '.join(volume))))
-    left = ', '.join(failure.leftovers)
-    parts.append(('  left       ', '; '.join(filter(None, (left, _RECORD[failure.record])))))
+    recorded = _RECORD_IN_CINDER if failure.operation.startswith(_IN_CINDER) else _RECORD
+    left = ', '.join(_leftovers(failure))
+    parts.append(('  left       ', '; '.join(filter(None, (left, recorded[failure.record])))))
     return parts
+
+
+def _steps(failure: 'Failure') -> str:
+    """Return the steps with their seconds; in brackets those of the step that failed."""
+    told = []
+    for name, seconds in failure.seconds.items():
+        if name != failure.step:
+            told.append(f'{name} {seconds:g} s')
+            continue
+        inner = f' ({_steps(failure.within)})' if failure.within is not None else ''
+        told.append(f'{name} failed after {seconds:g} s{inner}')
+    not_done = f'; not done: {", ".join(failure.not_done)}' if failure.not_done else ''
+    return ', '.join(told) + not_done
+
+
+def _leftovers(failure: 'Failure') -> tuple[str, ...]:
+    """Return what is left; of an inner operation first."""
+    inner = () if failure.within is None else _leftovers(failure.within)
+    return (*inner, *(one for one in failure.leftovers if one not in inner))
 
 
 def _what_to_do(error: BaseException) -> str:

@@ -20,6 +20,12 @@ import typing
 from volumedrivers import exception
 from volumedrivers.cmd import base
 
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.host_only import CinderSide
+
+# Of a volume, each with fields of its own.
+_PARTS = ('host', 'record', 'cinder')
+
 
 class List(base.Lister):
     """List the volumes that guests have."""
@@ -27,6 +33,7 @@ class List(base.Lister):
     COLUMNS = (
         'guest',
         'target',
+        'volume_name',
         'volume_id',
         'state',
         'bus',
@@ -44,6 +51,8 @@ class List(base.Lister):
         'problem',
     )
     TEXT_COLUMNS = ('guest', 'target', 'volume_id', 'state', 'source')
+    _NAMED_COLUMNS = ('guest', 'target', 'volume_name', 'volume_id', 'state', 'source')
+    _is_named = False
     EPILOG = (
         'State is "attached" when all is well and "unrecorded" when somebody else attached '
         'the volume; what is unfinished is for "volumedrivers recover".'
@@ -58,10 +67,18 @@ class List(base.Lister):
         )
         return parser
 
+    def columns(self, args: argparse.Namespace, *, short: bool) -> tuple[str, ...]:
+        """Return the names of the columns; names in Cinder where there are any."""
+        if short and self._is_named:
+            return self._NAMED_COLUMNS
+        return super().columns(args, short=short)
+
     def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Return a row for each volume."""
-        found = self.program.services.manager.list(args.guest, all_disks=args.all)
-        return [_row(volume.to_dict()) for volume in found]
+        found = self.program.services.host_only.list(args.guest, all_disks=args.all)
+        rows = [_row(volume.to_dict(), side) for volume, side in found]
+        self._is_named = any(row['volume_name'] for row in rows)
+        return rows
 
 
 class Show(base.ShowOne):
@@ -80,11 +97,9 @@ class Show(base.ShowOne):
     def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Return the volume."""
         volume = self._ask(args)
-        return {
-            name: value for name, value in volume.items() if name not in ('host', 'record')
-        } | {
+        return {name: value for name, value in volume.items() if name not in _PARTS} | {
             f'{part}_{name}': value
-            for part in ('host', 'record')
+            for part in _PARTS
             for name, value in (volume[part] or {}).items()
         }
 
@@ -105,10 +120,17 @@ class Show(base.ShowOne):
 
     def _ask(self, args: argparse.Namespace) -> dict[str, typing.Any]:
         with base.wanted_disk():
-            return self.program.services.manager.show(args.guest, args.volume).to_dict()
+            volume, side = self.program.services.host_only.show(args.guest, args.volume)
+        return volume.to_dict() | {'cinder': None if side is None else side.to_dict()}
 
 
-def _row(volume: dict[str, typing.Any]) -> dict[str, typing.Any]:
+def _row(volume: dict[str, typing.Any], side: 'CinderSide | None') -> dict[str, typing.Any]:
     record = volume['record'] or {}
-    names = ('attachment_id', 'operation', 'step', 'problem')
-    return volume | {name: record.get(name) for name in names}
+    told = {name: record.get(name) for name in ('attachment_id', 'operation', 'step', 'problem')}
+    told['volume_name'] = None
+    if side is not None:
+        told['volume_name'] = side.volume_name
+        told['attachment_id'] = side.attachment_id
+        if told['operation'] is None:
+            told |= {'operation': side.operation, 'step': side.step, 'problem': side.problem}
+    return volume | told

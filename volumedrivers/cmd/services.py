@@ -21,6 +21,7 @@ from volumedrivers import exception
 if typing.TYPE_CHECKING:
     from oslo_config import cfg
 
+    from volumedrivers.attachment.block_storage.host_only import HostOnly
     from volumedrivers.attachment.block_storage.manager import VolumeManager
     from volumedrivers.attachment.context import Observer
     from volumedrivers.attachment.manager import AttachmentManager
@@ -118,6 +119,13 @@ class Services:
         from volumedrivers.attachment.manager import make_manager  # noqa: PLC0415
 
         return make_manager(self.conf, self.hypervisor, observer=self.observer)
+
+    @functools.cached_property
+    def host_only(self) -> 'HostOnly':
+        """What guest and host have, with what is recorded of Cinder; it is not asked."""
+        from volumedrivers.attachment.block_storage.host_only import HostOnly  # noqa: PLC0415
+
+        return HostOnly(self.manager)
 
     @functools.cached_property
     def storage(self) -> 'BlockStorage':

@@ -21,14 +21,24 @@ import rich.tree
 
 from volumedrivers.cmd import text
 
+_WIDE = 10_000
+
 
 def draw(volume: Mapping[str, typing.Any], stdout: typing.TextIO) -> None:
     """Print guest, disk, device, paths and portals of an AttachedVolume as data."""
-    console = rich.console.Console(file=stdout, highlight=False, emoji=False, soft_wrap=True)
+    # Into a file or a pipe every name goes whole.
+    console = rich.console.Console(
+        file=stdout,
+        highlight=False,
+        emoji=False,
+        soft_wrap=True,
+        width=None if stdout.isatty() else _WIDE,
+    )
     root = rich.tree.Tree(_line('guest', volume['guest'], volume['guest_uuid']))
     disk = root.add(_line('disk', volume['target'], ', '.join(_disk_facts(volume))))
     if volume['volume_id']:
-        disk.add(_line('volume', volume['volume_id']))
+        name = (volume['cinder'] or {}).get('volume_name')
+        disk.add(_line('volume', name or volume['volume_id'], volume['volume_id'] if name else ''))
     source = disk.add(
         _line(
             volume['source_type'] or 'source',

@@ -204,18 +204,35 @@ class Forget(dry_run.Operation):
 
     def plan(self, args: argparse.Namespace) -> 'Plan':
         """Say what forgetting would do."""
-        return self.program.services.manager.plan.forget(args.guest, args.volume, force=args.force)
+        return self.program.services.host_only.plan_forget(
+            args.guest, args.volume, force=args.force
+        )
 
     def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Return what was forgotten."""
-        result = self.program.services.manager.forget(args.guest, args.volume, force=args.force)
+        result, side = self.program.services.host_only.forget(
+            args.guest, args.volume, force=args.force
+        )
         if result.leftovers:
             LOG.warning(
                 'of volume %s is still here, and nobody will remove it: %s',
                 result.volume_id,
                 ', '.join(result.leftovers),
             )
-        return {'forgotten': True, **result.to_dict()}
+        if side is not None:
+            LOG.warning(
+                'Cinder keeps attachment %s of volume %s; when nothing of the volume is on this '
+                'host, "openstack --os-volume-api-version 3.27 volume attachment delete %s" '
+                'takes it away',
+                side.attachment_id,
+                side.volume_name or result.volume_id,
+                side.attachment_id,
+            )
+        return {
+            'forgotten': True,
+            **result.to_dict(),
+            'cinder': None if side is None else side.to_dict(),
+        }
 
 
 def _lines(row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:

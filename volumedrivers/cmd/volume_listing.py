@@ -95,7 +95,7 @@ class Attachments(base.Lister):
     NOTHING = 'Cinder has no attachment, and nothing is recorded on this host.'
     EPILOG = (
         'Recorded is "yes" when this host made the attachment; what is unfinished is for '
-        '"volumedrivers recover". A guest without a name is none of this host. Which host it '
+        '"volumedrivers recover". A guest with a UUID only is none of this host. Which host it '
         f'is Cinder tells administrators and services only. {volume.OF_CLOUD}'
     )
 
@@ -107,8 +107,11 @@ class Attachments(base.Lister):
 
     def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Return a row for each attachment."""
-        found = self.program.services.volumes.attachments(args.volume)
-        return [attachment.to_dict() for attachment in found]
+        found = [one.to_dict() for one in self.program.services.volumes.attachments(args.volume)]
+        if args.formatter in ('text', 'table'):
+            for row in found:
+                row['guest'] = row['guest'] or row['guest_uuid']
+        return found
 
 
 def _in_words(found: dict[str, typing.Any]) -> dict[str, typing.Any]:

@@ -42,7 +42,9 @@ class Listing:
     def __init__(self, context: 'StorageContext') -> None:
         self._context = only_look(context)
         self._reservations = self._context.reservations.find()
-        self._disks = self._find_disks()
+        self._names: dict[str, str] = {}
+        self._disks: tuple[AttachedVolume, ...] = ()
+        self._look_at_guests()
 
     def volumes(self) -> tuple[ListedVolume, ...]:
         """Return all of the project, by name.
@@ -97,13 +99,13 @@ class Listing:
 
         return self._attachments(self._context.storage.ask(list_volumes))
 
-    def _find_disks(self) -> tuple[AttachedVolume, ...]:
+    def _look_at_guests(self) -> None:
         try:
-            return self._context.attachments.list()
+            self._names = {one.uuid: one.name for one in self._context.host.hypervisor.guests()}
+            self._disks = self._context.attachments.list()
         except exception.VolumeDriversError as error:
             # What Cinder has can be said all the same.
             LOG.warning('what the guests of this host have is not known: %s', error)
-            return ()
 
     def _here(self, volume_id: str) -> Iterator[AttachedVolume]:
         return (disk for disk in self._disks if disk.volume_id == volume_id)
@@ -134,7 +136,12 @@ class Listing:
             reservation = self._reservation(one.get('attachment_id'))
             if reservation is not None and reservation.domain_uuid in ours:
                 continue
-            yield _elsewhere(one.get('server_id'), one.get('host_name'))
+            instance = one.get('server_id')
+            name = self._names.get(instance or '')
+            if name is not None:
+                # The guest of this host does not have it, or is on another by now.
+                instance = f'{instance} ({name})'
+            yield _elsewhere(instance, one.get('host_name'))
 
     def _reservation(self, attachment_id: str | None) -> 'Reservation | None':
         if attachment_id is None:
@@ -173,7 +180,9 @@ class Listing:
         disk = next(
             (one for one in self._here(attachment.volume_id) if one.guest_uuid == guest_uuid), None
         )
-        guest = disk.guest if disk else reservation.domain_name if reservation else None
+        guest = self._names.get(guest_uuid or '')
+        if guest is None and reservation is not None:
+            guest = reservation.domain_name
         return ListedAttachment(
             attachment_id=attachment.id,
             volume_id=attachment.volume_id,
