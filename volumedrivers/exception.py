@@ -90,6 +90,7 @@ command line follows from it::
         |-- AttachRefused
         |-- DetachRefused
         |-- ResizeRefused
+        |-- CopyFailed
         |-- HostUnreadable
         |-- CinderError
         `-- HypervisorError
@@ -830,6 +831,15 @@ class ResizeRefused(OperationFailed):
     guest: str
     disk: str
     size: int
+    reason: str
+
+
+class CopyFailed(OperationFailed):
+    """A running guest's disk could not be copied; the guest goes on with what it had."""
+
+    template = 'the copy of disk {disk} of guest {guest} failed: {reason}'
+    guest: str
+    disk: str
     reason: str
 
 

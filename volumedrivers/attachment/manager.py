@@ -50,6 +50,7 @@ from volumedrivers.attachment.journal import Journal
 from volumedrivers.attachment.keys import CastellanKeys
 from volumedrivers.attachment.keys import Keys
 from volumedrivers.attachment.planner import Planner
+from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import AttachedVolume
@@ -189,6 +190,9 @@ class AttachmentManager:
             # An operation that was interrupted needs no recovery: all of the
             # volume is about to go.
             before = self.context.journal.get(make_key(domain.uuid, volume_id))
+            if before is not None and before.operation is Operation.SWAP:
+                # Only one of the two places is the volume's.
+                before = self._settled(domain, volume_id, held)
             info = lookup.connection_info(before, connection_info, domain, volume or volume_id)
             if before is not None:
                 former_work.wait(self.context, before, info, force=force)

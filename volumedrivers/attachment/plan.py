@@ -32,8 +32,10 @@ if typing.TYPE_CHECKING:
     from volumedrivers.attachment.connect_again import Repair
     from volumedrivers.attachment.context import AttachmentContext
     from volumedrivers.attachment.detach import Detach
+    from volumedrivers.attachment.swap import FinishSwap
+    from volumedrivers.attachment.swap import UndoSwap
 
-    Planned = Attach | Detach | Extend | SetQos | Reconnect | Repair
+    Planned = Attach | Detach | Extend | SetQos | Reconnect | Repair | FinishSwap | UndoSwap
 
 _NOTHING = 'nothing to do'
 

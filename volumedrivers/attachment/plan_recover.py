@@ -21,6 +21,7 @@ from volumedrivers.attachment import plan
 from volumedrivers.attachment import plan_change
 from volumedrivers.attachment import plan_connect_again
 from volumedrivers.attachment import plan_detach
+from volumedrivers.attachment import plan_swap
 from volumedrivers.attachment import recover
 from volumedrivers.attachment import recover_decision
 from volumedrivers.attachment.connect_again import Reconnect
@@ -31,6 +32,8 @@ from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.recover_decision import Decision
 from volumedrivers.attachment.recover_decision import InfoOf
 from volumedrivers.attachment.recover_decision import Settle
+from volumedrivers.attachment.swap import FinishSwap
+from volumedrivers.attachment.swap import UndoSwap
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
@@ -93,6 +96,8 @@ def _steps(decision: Decision) -> tuple[PlannedStep, ...]:
         )
     if isinstance(work, Detach):
         return plan.steps(work, plan_detach.actions(work))
+    if isinstance(work, FinishSwap | UndoSwap):
+        return plan.steps(work, plan_swap.actions(work))
     if isinstance(work, Reconnect):
         return plan.steps(work, plan_connect_again.actions(work))
     return plan.steps(work, plan_change.actions(work))

@@ -27,6 +27,7 @@ class Operation(enum.StrEnum):
     DETACH = 'detach'
     EXTEND = 'extend'
     QOS = 'qos'
+    SWAP = 'swap'
     RECONNECT = 'reconnect'
     REPAIR = 'repair'
 

@@ -22,12 +22,15 @@ import typing
 
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import lookup
+from volumedrivers.attachment import swap
 from volumedrivers.attachment.change import Extend
 from volumedrivers.attachment.change import SetQos
 from volumedrivers.attachment.connect_again import Reconnect
 from volumedrivers.attachment.detach import Detach
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
+from volumedrivers.attachment.swap import FinishSwap
+from volumedrivers.attachment.swap import UndoSwap
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.disk import IOTune
@@ -62,7 +65,7 @@ class Decision:
 
     action: str
     detail: str
-    work: 'Detach | Extend | SetQos | Reconnect | Settle'
+    work: 'Detach | Extend | SetQos | Reconnect | Settle | FinishSwap | UndoSwap'
     changes: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
     keeps_row: bool = True
 
@@ -121,6 +124,8 @@ def of_unfinished(
         return _detach(context, record, guest, held, force=bool(record.wanted.get('force')))
     if record.operation in (Operation.RECONNECT, Operation.REPAIR):
         return _of_connect(context, record, guest, held)
+    if record.operation is Operation.SWAP:
+        return _of_swap(swap.to_settle(context, guest, record, held))
     return _of_change(context, record, guest, held)
 
 
@@ -199,6 +204,12 @@ def _of_connect(
     if job.is_connected():
         return Decision(FINISHED, 'the volume is connected', job, {'problem': ''})
     return Decision(FINISHED, 'the volume is not connected', job, changes)
+
+
+def _of_swap(job: FinishSwap | UndoSwap) -> Decision:
+    if isinstance(job, FinishSwap):
+        return Decision(FINISHED, f'guest {job.guest.name} has gone on with the new place', job)
+    return Decision(UNDONE, f'guest {job.guest.name} has what it had', job)
 
 
 def _of_change(

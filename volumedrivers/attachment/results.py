@@ -146,6 +146,29 @@ class ExtendResult(Result):
 
 
 @dataclasses.dataclass(frozen=True)
+class SwapResult(Result):
+    """A running guest has gone on with a copy of its volume; the old place is off this host.
+
+    :ivar source: what libvirt has now: a path, or protocol:name
+    :ivar copied: bytes
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    driver_volume_type: str
+    target: str
+    source: str
+    copied: int
+    identity: str | None
+    paths_asked: int
+    paths_found: int
+    paths_failed: tuple[FailedPath, ...]
+    degraded: bool
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
 class QosResult(Result):
     """A disk has new limits.
 

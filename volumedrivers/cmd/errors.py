@@ -105,6 +105,7 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     exception.NotRecorded: 'Nothing, if it is detached already; "volumedrivers list" shows '
     'what is recorded.',
     exception.Degraded: 'The volume can be used; repair the failed paths.',
+    exception.CopyFailed: "Read the log of the guest's QEMU; the guest has what it had.",
     exception.OperationFailed: 'Read the cause; the same command may be given again.',
     exception.ExtendVolumeNotSupported: 'Detach the volume, extend it, and attach it again.',
 }

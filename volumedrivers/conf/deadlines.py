@@ -109,6 +109,17 @@ operation can be called again.
 """,
     ),
     _seconds(
+        'copy_timeout',
+        120.0,
+        """
+Seconds that copying a running guest's disk to another storage may make no step
+forward.  How long all of it takes does not matter: that is the size of the
+volume.  When the time is up the copy is ended, the guest goes on with what it
+had, and Cinder is told that its migration has failed.
+""",
+        least=1.0,
+    ),
+    _seconds(
         'guest_attach_timeout',
         120.0,
         """
