@@ -21,6 +21,10 @@ from oslo_config import cfg
 import pytest
 
 from tests.functional.cinder.made_volumes import VolumeMaker
+from tests.functional.cinder.shared_cinder import contents
+from tests.functional.cinder.shared_cinder import exported_below
+from tests.functional.cinder.shared_cinder import files
+from tests.functional.cinder.shared_cinder import sweep
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.block_storage.manager import make_volume_manager
 from volumedrivers.attachment.manager import AttachmentManager
@@ -31,6 +35,8 @@ from volumedrivers.testing.cinder import bound_share
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
 from volumedrivers.testing.cinder.embedded import EmbeddedCinder
+from volumedrivers.testing.cinder.faults import Faults
+from volumedrivers.testing.cinder.nova_events import FakeNova
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 
 
@@ -59,22 +65,83 @@ def hypervisor(libvirtd: PrivateLibvirtd) -> Iterator[Hypervisor]:
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def nfs() -> NfsBackend:
     return NfsBackend()
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def iscsi() -> IscsiBackend:
     return IscsiBackend()
 
 
+@pytest.fixture(scope='session')
+def all_faults() -> Faults:
+    return Faults()
+
+
 @pytest.fixture
-def cinder(
-    nfs: NfsBackend, iscsi: IscsiBackend, tmp_path: pathlib.Path
+def faults(all_faults: Faults) -> Iterator[Faults]:
+    """What stands in front of Cinder, without a rule."""
+    all_faults.clear()
+    yield all_faults
+    all_faults.clear()
+
+
+@pytest.fixture(scope='session')
+def fake_nova() -> Iterator[FakeNova]:
+    """What Cinder tells of volumes that guests have."""
+    started = FakeNova()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def nova(fake_nova: FakeNova) -> Iterator[FakeNova]:
+    """The same, which has heard nothing yet."""
+    fake_nova.reset()
+    yield fake_nova
+    fake_nova.reset()
+
+
+@pytest.fixture(scope='session')
+def shared_cinder(
+    nfs: NfsBackend,
+    iscsi: IscsiBackend,
+    all_faults: Faults,
+    fake_nova: FakeNova,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EmbeddedCinder]:
-    with EmbeddedCinder(tmp_path / 'cinder', [nfs, iscsi]) as started:
-        yield started
+    """One for all tests; where a test starts its own, it gives way."""
+    directory = tmp_path_factory.mktemp('shared')
+    shared = EmbeddedCinder(
+        directory,
+        [nfs, iscsi],
+        serve=True,
+        wrap=all_faults.wrap,
+        options=fake_nova.options,
+        gives_way=True,
+    )
+    yield shared
+    if shared.log.exists():
+        if not shared.is_running:
+            shared.start()
+        assert contents(shared) == []
+        assert files(shared) == []
+    shared.stop()
+    assert exported_below(directory) == []
+
+
+@pytest.fixture
+def cinder(shared_cinder: EmbeddedCinder, all_faults: Faults) -> Iterator[EmbeddedCinder]:
+    """It runs, and nothing is in it; what is in it afterwards is removed."""
+    if not shared_cinder.is_running:
+        shared_cinder.start()
+    yield shared_cinder
+    all_faults.clear()
+    if not shared_cinder.is_running:
+        shared_cinder.start()
+    sweep(shared_cinder)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@
 
 from collections.abc import Callable
 from concurrent import futures
-import os
 import pathlib
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import urllib.request
 from oslo_config import cfg
 import pytest
 
+from tests.functional.cinder.shared_cinder import exported_below
 from volumedrivers import exception
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.results import DiskRequest
@@ -150,22 +150,7 @@ def assert_nothing_left(
     assert manager.audit() == ()
     assert list(volume.storage.volumes()) == []
     assert [path.name for path in volume.backend.files.iterdir()] == []
-    assert tgtds(volume.backend.files) == []
-
-
-def tgtds(directory: pathlib.Path) -> list[int]:
-    """Return the tgtds that have a file below a directory open."""
-    found = []
-    for process in pathlib.Path('/proc').glob('[0-9]*'):
-        try:
-            if (process / 'comm').read_text().strip() != 'tgtd':
-                continue
-            opened = [os.readlink(link) for link in (process / 'fd').iterdir()]
-        except OSError:
-            continue  # it has ended
-        if any(name.startswith(f'{directory}/') for name in opened):
-            found.append(int(process.name))
-    return found
+    assert exported_below(volume.backend.files) == []
 
 
 def test_iscsi_from_the_api_to_the_guest(
@@ -180,7 +165,7 @@ def test_iscsi_from_the_api_to_the_guest(
     attach(volume, manager, conf, guest)
     guest_io.write(volume.alias, 0x5A, MIB, 65536)
     assert volume.holds(0x5A, MIB)
-    assert len(tgtds(iscsi.files)) == 1
+    assert len(exported_below(iscsi.files)) == 1
 
     volume.storage.extend_volume(volume.id, 2)
     assert volume.wait('in-use').size == 2
@@ -195,7 +180,7 @@ def test_iscsi_from_the_api_to_the_guest(
     assert volume.holds(0x11, MIB)
 
     detach(volume, manager, guest)
-    assert tgtds(iscsi.files) == []
+    assert exported_below(iscsi.files) == []
     volume.delete_snapshot(snapshot)
     volume.delete()
     assert_nothing_left(volume, manager, guest, guest_io)
@@ -261,17 +246,17 @@ def test_directory_is_gone_on_with(tmp_path: pathlib.Path) -> None:
         volume = Volume(cinder, backend)
         volume.reserve(CONNECTOR, '11111111-2222-4333-8444-555555555555')
         volume.complete()
-        (process,) = tgtds(backend.files)
-    assert tgtds(backend.files) == []
+        (process,) = exported_below(backend.files)
+    assert exported_below(backend.files) == []
     with EmbeddedCinder(tmp_path, [backend]) as cinder:
         storage: typing.Any = cinder.connection.block_storage
         assert [(one.name, one.status) for one in storage.volumes()] == [
             ('data of iscsi', 'in-use')
         ]
         # It is exported again, by another tgtd.
-        assert process not in tgtds(backend.files)
-        assert len(tgtds(backend.files)) == 1
-    assert tgtds(backend.files) == []
+        assert process not in exported_below(backend.files)
+        assert len(exported_below(backend.files)) == 1
+    assert exported_below(backend.files) == []
 
 
 def test_another_process_reaches_the_port(tmp_path: pathlib.Path) -> None:
@@ -328,7 +313,7 @@ def test_connector_without_initiator(cinder: EmbeddedCinder, iscsi: IscsiBackend
     with pytest.raises(Exception, match=r'initiator|connector') as caught:
         volume.reserve(connector, '11111111-2222-4333-8444-555555555555')
     assert type(caught.value).__module__.startswith('openstack')
-    assert tgtds(iscsi.files) == []
+    assert exported_below(iscsi.files) == []
 
 
 def test_what_stands_in_front_of_cinder(tmp_path: pathlib.Path) -> None:

@@ -46,13 +46,15 @@ Wrapper = Callable[['Application'], 'Application']
 _NOWHERE = 'http://cinder.invalid'
 _MICROVERSION = '3.71'
 # Cinder's configuration, policy and database are the process's.
-_running = threading.Lock()
+_place = threading.Lock()
+_running: 'list[EmbeddedCinder]' = []
 
 
 class EmbeddedCinder:
     """API, scheduler and volume managers of Cinder; a context manager.
 
-    Any number one after another in a process, one at a time.
+    Any number one after another in a process, one at a time; one that was
+    stopped can be started again, with the volumes it had.
 
     :ivar backends: where the volumes are
     :ivar volume_types: names of the types, one for each back end; the first
@@ -72,6 +74,7 @@ class EmbeddedCinder:
         port: int = 0,
         wrap: Wrapper | None = None,
         options: settings.Sections | None = None,
+        gives_way: bool = False,
     ) -> None:
         """Prepare; ``start`` starts it.
 
@@ -82,6 +85,8 @@ class EmbeddedCinder:
         :param port: which; 0: one that is free
         :param wrap: stands in front of Cinder for every request
         :param options: more for cinder.conf, by section
+        :param gives_way: it is stopped when another one is started in this
+            process, so that many tests can share one, and some have their own
         """
         self.directory = directory.absolute()
         self.backends = tuple(backends) if backends is not None else (NfsBackend(), IscsiBackend())
@@ -91,6 +96,7 @@ class EmbeddedCinder:
         self._port = port
         self._wrap = wrap
         self._options = options or {}
+        self._gives_way = gives_way
         self._stack = contextlib.ExitStack()
 
     @property
@@ -98,17 +104,21 @@ class EmbeddedCinder:
         """What Cinder has to say."""
         return self.directory / 'cinder.log'
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor has given way."""
+        return self in _running
+
     def start(self) -> None:
         """Start it; volumes can be created when it returns.
 
         :raises ToolMissing: Cinder or a program of a back end is not installed
-        :raises Busy: there is one in this process
+        :raises Busy: there is one in this process, and it does not give way
         """
         preload.load()
-        if not _running.acquire(blocking=False):
-            raise exception.Busy(what='Cinder', reason='one runs in this process already')
+        self._take_place()
         with contextlib.ExitStack() as stack:
-            stack.callback(_running.release)
+            stack.callback(_running.remove, self)
             self._start(stack)
             self._stack = stack.pop_all()
 
@@ -116,6 +126,14 @@ class EmbeddedCinder:
         """Stop it; may be called again.  The directory stays."""
         self.url = None
         self._stack.close()
+
+    def _take_place(self) -> None:
+        with _place:
+            for other in tuple(_running):
+                if not other._gives_way or other is self:
+                    raise exception.Busy(what='Cinder', reason='one runs in this process already')
+                other.stop()
+            _running.append(self)
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         from volumedrivers.testing.cinder import services  # noqa: PLC0415 - all of Cinder
