@@ -177,6 +177,16 @@ class ConnectionInfo:
         keys = Keys(self.driver_volume_type, self._raw.open()['data'])
         return SCHEMAS[driver_volume_type](keys)
 
+    def updated(self, top: Mapping[str, object], data: Mapping[str, object]) -> 'ConnectionInfo':
+        """Return another one, with these keys beside the others, secrets and all.
+
+        :param top: beside driver_volume_type
+        :param data: within ``data``
+        :raises InvalidConnectionInfo: as ``parse`` does
+        """
+        raw = self._raw.open()
+        return ConnectionInfo.parse({**raw, **top, 'data': {**raw['data'], **data}})
+
     def to_connector(self) -> dict[str, object]:
         """Return a new copy of ``data`` for os-brick.
 

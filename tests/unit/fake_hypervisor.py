@@ -136,6 +136,13 @@ class FakeGuest:
             raise exception.DiskNotFound(guest=self.name, disk=str(options['alias']))
         self.present = kept
 
+    def redefine_disk(self, disk: Disk) -> bool:
+        self.fakes.note('redefine_disk')
+        defined = self.present if self.defined is None else self.defined
+        targets = [each.target.dev if each.target else None for each in defined]
+        defined[targets.index(disk.target.dev if disk.target else None)] = disk
+        return True
+
     def resize_disk(self, target: str, size: int) -> None:
         self.fakes.note(f'resize_disk {target} {size}')
 

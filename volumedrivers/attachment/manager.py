@@ -14,7 +14,7 @@
 
 The order is Nova's.  Attach: host, encryption, guest.  Detach: guest,
 encryption, host.  Extend: host, then guest.  The steps themselves are in
-``attach``, ``detach``, ``change`` and ``connect_again``.
+``attach``, ``detach``, ``change``, ``connect_again`` and ``refresh``.
 """
 
 from collections.abc import Mapping
@@ -53,6 +53,7 @@ from volumedrivers.attachment.planner import Planner
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
+from volumedrivers.attachment.refresh import Refresh
 from volumedrivers.attachment.results import AttachedVolume
 from volumedrivers.attachment.results import AttachResult
 from volumedrivers.attachment.results import ConnectResult
@@ -63,6 +64,7 @@ from volumedrivers.attachment.results import Finding
 from volumedrivers.attachment.results import ForgetResult
 from volumedrivers.attachment.results import Outcome
 from volumedrivers.attachment.results import QosResult
+from volumedrivers.attachment.results import RefreshResult
 from volumedrivers.attachment.results import Repaired
 from volumedrivers.attachment.users import Users
 from volumedrivers.attachment.volume_encryption import VolumeEncryption
@@ -293,6 +295,31 @@ class AttachmentManager:
             job = Repair(self.context, domain, info, before, held)
             if not job.is_whole:
                 lookup.connection_info_to_connect(before, connection_info)
+            return job.result(steps.run(job, job.steps()))
+
+    def refresh(
+        self, guest: str, volume: str | None, connection_info: ConnectionInfo
+    ) -> RefreshResult:
+        """Let guest and host reach an attached volume as a new connection_info says.
+
+        For portals, monitors, exports or credentials that have changed.  What
+        cannot be changed while the guest runs is changed for its next start,
+        and the result says so.  What is kept: that the volume is shared,
+        read-only or encrypted, its serial, and all that the guest sees of it.
+
+        :param volume: volume id or target name; may be None
+        :param connection_info: with its credentials
+        :raises RefreshRefused: not while the guest runs; nothing was changed
+        :raises IdentityMismatch: it leads to another volume
+        :raises InvalidOption: it is that of another volume
+        :raises NotRecorded, DiskNotFound, EndpointUnreachable
+        """
+        domain = self.context.hypervisor.guest(guest)
+        volume_id = volume_id_of(connection_info)
+        with self.context.lock_volume(volume_id, 'refresh', domain.name) as held:
+            before = self._recorded(domain, volume_id, volume or volume_id, held)
+            job = Refresh(self.context, domain, connection_info, before, held)
+            job.find(volume)
             return job.result(steps.run(job, job.steps()))
 
     def repair_all(

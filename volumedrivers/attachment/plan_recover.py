@@ -32,6 +32,7 @@ from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.recover_decision import Decision
 from volumedrivers.attachment.recover_decision import InfoOf
 from volumedrivers.attachment.recover_decision import Settle
+from volumedrivers.attachment.refresh_undo import Abandon
 from volumedrivers.attachment.swap import FinishSwap
 from volumedrivers.attachment.swap import UndoSwap
 
@@ -100,6 +101,11 @@ def _steps(decision: Decision) -> tuple[PlannedStep, ...]:
         return plan.steps(work, plan_swap.actions(work))
     if isinstance(work, Reconnect):
         return plan.steps(work, plan_connect_again.actions(work))
+    if isinstance(work, Abandon):
+        lines = work.driver.plan_disconnect(work.info, work.record.key, volume=work.volume)
+        return plan.steps(
+            work, {'disconnect': lines, 'record': plan.settling(work, decision.detail)}
+        )
     return plan.steps(work, plan_change.actions(work))
 
 

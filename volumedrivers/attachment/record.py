@@ -30,6 +30,7 @@ class Operation(enum.StrEnum):
     SWAP = 'swap'
     RECONNECT = 'reconnect'
     REPAIR = 'repair'
+    REFRESH = 'refresh'
 
 
 @dataclasses.dataclass(frozen=True)

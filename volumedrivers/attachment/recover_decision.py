@@ -22,6 +22,7 @@ import typing
 
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import lookup
+from volumedrivers.attachment import refresh_undo
 from volumedrivers.attachment import swap
 from volumedrivers.attachment.change import Extend
 from volumedrivers.attachment.change import SetQos
@@ -29,6 +30,7 @@ from volumedrivers.attachment.connect_again import Reconnect
 from volumedrivers.attachment.detach import Detach
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
+from volumedrivers.attachment.refresh_undo import Abandon
 from volumedrivers.attachment.swap import FinishSwap
 from volumedrivers.attachment.swap import UndoSwap
 from volumedrivers.attachment.work import Work
@@ -65,7 +67,7 @@ class Decision:
 
     action: str
     detail: str
-    work: 'Detach | Extend | SetQos | Reconnect | Settle | FinishSwap | UndoSwap'
+    work: 'Detach | Extend | SetQos | Reconnect | Abandon | Settle | FinishSwap | UndoSwap'
     changes: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
     keeps_row: bool = True
 
@@ -124,6 +126,8 @@ def of_unfinished(
         return _detach(context, record, guest, held, force=bool(record.wanted.get('force')))
     if record.operation in (Operation.RECONNECT, Operation.REPAIR):
         return _of_connect(context, record, guest, held)
+    if record.operation is Operation.REFRESH:
+        return _of_refresh(context, record, guest, held)
     if record.operation is Operation.SWAP:
         return _of_swap(swap.to_settle(context, guest, record, held))
     return _of_change(context, record, guest, held)
@@ -210,6 +214,29 @@ def _of_swap(job: FinishSwap | UndoSwap) -> Decision:
     if isinstance(job, FinishSwap):
         return Decision(FINISHED, f'guest {job.guest.name} has gone on with the new place', job)
     return Decision(UNDONE, f'guest {job.guest.name} has what it had', job)
+
+
+def _of_refresh(
+    context: 'AttachmentContext', record: Record, guest: 'Guest', held: 'Held | None'
+) -> Decision:
+    info = _info(record)
+    settle = Settle(context, guest, info, record, held)
+    changes: dict[str, typing.Any] = {'problem': refresh_undo.AGAIN}
+    if refresh_undo.was_connecting(record) and not guest.is_running():
+        disks = guest.disks(persistent=True)
+        disk = guest_disks.find_among(disks, record.volume_id)
+        is_as_defined = disk is not None and guest_disks.source_of(disk) == record.source
+        if refresh_undo.is_defined(record) and is_as_defined and settle.is_connected():
+            return Decision(FINISHED, 'the volume is connected', settle, {'problem': ''})
+        if record.step == 'disconnect' and settle.is_connected():
+            return Decision(UNDONE, 'the volume is still connected', settle, changes)
+        changes = {'boot_id': '', 'problem': refresh_undo.NOT_CONNECTED}
+        job = Abandon(context, guest, info, record, held)
+        return Decision(UNDONE, 'the volume is not connected', job, changes)
+    # Nothing was taken away that the guest has; what was added the row names.
+    if settle.is_void:
+        changes = {'problem': refresh_undo.NOT_CONNECTED}
+    return Decision(UNDONE, 'the guest has the volume as before', settle, changes)
 
 
 def _of_change(

@@ -215,6 +215,38 @@ class ConnectResult(Result):
 
 
 @dataclasses.dataclass(frozen=True)
+class RefreshResult(Result):
+    """A volume is reached by a new connection_info, now or from the next start on.
+
+    :ivar changed: keys of the connection_info that say otherwise than before;
+        their values may be secret, and are not here
+    :ivar now: what was changed at once, a sentence each
+    :ivar next_start: what the guest sees when it starts the next time
+    :ivar left: what is still there of the old ways, and why
+    :ivar target: the guest's disk
+    :ivar paths_asked, paths_found, paths_failed: as they are now; None: not
+        recorded
+    """
+
+    guest: str
+    guest_uuid: str
+    volume_id: str
+    driver_volume_type: str
+    target: str | None
+    source: str
+    changed: tuple[str, ...]
+    now: tuple[str, ...]
+    next_start: tuple[str, ...]
+    left: tuple[str, ...]
+    identity: str | None
+    paths_asked: int | None
+    paths_found: int | None
+    paths_failed: tuple[FailedPath, ...]
+    degraded: bool | None
+    seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
 class ForgetResult(Result):
     """An attachment is not in the journal any more.
 
