@@ -34,7 +34,12 @@ def of_volume(
     query = {'volume_id': volume_id}
     if instance is not None:
         query['instance_id'] = instance
-    return storage.ask(lambda: tuple(storage.proxy.attachments(**query)))
+    proxy = storage.proxy
+
+    def attachments() -> tuple[typing.Any, ...]:
+        return tuple(proxy.attachments(**query))
+
+    return storage.ask(attachments)
 
 
 def host_of(attachment: typing.Any) -> str | None:

@@ -10,7 +10,11 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""How Cinder is asked; where it is, group [cinder] and clouds.yaml say."""
+"""How Cinder is asked; where it is, clouds.yaml, OS_* or group [cinder] says.
+
+What keystoneauth reads of groups [cinder] and [service_user] is described here
+as well, for the sample configuration; it registers its own.
+"""
 
 from oslo_config import cfg
 
@@ -35,9 +39,12 @@ group [cinder].  The command line's --os-cloud comes first.
         help=prose(
             """
 How often a request to Cinder is sent again that had no answer, or one of
-status 500, 502, 503 or 504.  Only what may be done twice is: reading,
+status 408, 429, 500, 502, 503 or 504.  Only what may be done twice is: reading,
 updating and deleting an attachment.  The pause before is 0.5 s, and doubled
-each time.
+each time; where Cinder says how long to wait (Retry-After), it is at least
+that.  Nothing is sent again later than cinder_timeout seconds after the first
+time.  The retries that clouds.yaml or group [cinder] can set are switched off:
+they would repeat every request.
 """
         ),
     ),
@@ -49,7 +56,8 @@ each time.
             """
 Seconds that Cinder may take to answer one request.  Exporting a volume is one
 request, and takes a back end that has to zone a fabric its time; a shorter
-one gives up what is being done, and lets recover find out.
+one gives up what is being done, and lets recover find out.  A shorter
+api_timeout of clouds.yaml, or timeout of group [cinder], counts instead.
 """
         ),
     ),
@@ -89,4 +97,120 @@ group [service_user], or set this to false where there is no Nova.
 """
         ),
     ),
+)
+
+CINDER_GROUP = cfg.OptGroup('cinder', title='Where Cinder is, and as whom it is asked')
+SERVICE_GROUP = cfg.OptGroup('service_user', title='The service that requests come from')
+
+# In Nova's group of that name, and they say where Cinder is.
+OF_NOVA: tuple[cfg.Opt, ...] = (
+    cfg.StrOpt(
+        'catalog_info',
+        help=prose(
+            """
+Where Nova has valid_interfaces and service_name: <service type>:<service
+name>:<interface>, such as volumev3::internalURL.  It counts where those are
+not set.
+"""
+        ),
+    ),
+    cfg.StrOpt(
+        'endpoint_template',
+        help=prose(
+            """
+Where Nova has endpoint_override, such as
+http://block.example.com:8776/v3/%(project_id)s.  It counts where that is not
+set.
+"""
+        ),
+    ),
+    cfg.StrOpt(
+        'os_region_name',
+        help=prose('Where Nova has region_name.  It counts where that is not set.'),
+    ),
+)
+
+OF_SERVICE_USER: tuple[cfg.Opt, ...] = (
+    cfg.BoolOpt(
+        'send_service_user_token',
+        default=False,
+        help=prose(
+            """
+Send the token of this user (X-Service-Token) with every request to Cinder,
+also to a cloud of clouds.yaml.  Cinder lets only a user with the role service
+take away an attachment that names an instance (bug 2004555); without this,
+detaching such a volume ends in ServiceRoleNeeded.
+"""
+        ),
+    ),
+)
+
+
+def _described(*more: cfg.Opt, whose: str) -> tuple[cfg.Opt, ...]:
+    """Return what keystoneauth reads of a group, as far as most need it."""
+    return (
+        cfg.StrOpt(
+            'auth_type',
+            help=prose(
+                """
+Name of keystoneauth's plug-in: password, v3applicationcredential, ...; or
+none, for a Cinder that asks for no user.  Each has options of its own, of
+which those of password are below.
+"""
+            ),
+        ),
+        cfg.StrOpt(
+            'auth_section',
+            help=prose('Group that has the options of the plug-in, if this one has not.'),
+        ),
+        cfg.StrOpt('auth_url', help=prose('URL of Keystone, such as https://cloud/identity.')),
+        cfg.StrOpt('username', help=prose('Name of the user, unless user_id is set.')),
+        cfg.StrOpt('user_domain_name', help=prose('Domain of the user, such as Default.')),
+        cfg.StrOpt('password', secret=True, help=prose(f'Password of {whose}.')),
+        cfg.StrOpt('project_name', help=prose('Project of the user, unless project_id is set.')),
+        cfg.StrOpt('project_domain_name', help=prose('Domain of the project.')),
+        cfg.StrOpt('cafile', help=prose('File with the certificates (PEM) that are trusted.')),
+        cfg.StrOpt('certfile', help=prose("File with the client's certificate (PEM).")),
+        cfg.StrOpt('keyfile', help=prose("File with the client's key (PEM).")),
+        cfg.BoolOpt(
+            'insecure',
+            default=False,
+            help=prose('Trust any certificate: whoever is in between can read the passwords.'),
+        ),
+        *more,
+    )
+
+
+#: only described; keystoneauth registers them
+CINDER_DESCRIBED: tuple[cfg.Opt, ...] = (
+    *_described(
+        cfg.FloatOpt(
+            'timeout',
+            help=prose(
+                'Seconds to wait for an answer; a value above cinder_timeout counts as that.'
+            ),
+        ),
+        cfg.StrOpt('region_name', help=prose('Region of the catalog whose Cinder is meant.')),
+        cfg.ListOpt(
+            'valid_interfaces',
+            help=prose('Interfaces of the catalog, the best first, such as internal,public.'),
+        ),
+        cfg.StrOpt('service_type', help=prose('Type in the catalog, if it is another one.')),
+        cfg.StrOpt('service_name', help=prose('Name in the catalog, where a type has several.')),
+        cfg.StrOpt(
+            'endpoint_override',
+            help=prose(
+                """
+URL of Cinder, such as http://127.0.0.1:8776/v3, instead of that of the
+catalog; with or without the version.
+"""
+            ),
+        ),
+        whose='the user',
+    ),
+    *OF_NOVA,
+)
+SERVICE_DESCRIBED: tuple[cfg.Opt, ...] = (
+    *OF_SERVICE_USER,
+    *_described(whose='the user that has the role service'),
 )

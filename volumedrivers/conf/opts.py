@@ -10,7 +10,10 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""The options, all of group [volumedrivers]; nothing is registered at import."""
+"""The options of group [volumedrivers]; nothing is registered at import.
+
+Groups [cinder] and [service_user] are registered where Cinder is connected.
+"""
 
 import itertools
 
@@ -48,4 +51,8 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     """Return what oslo-config-generator asks for."""
-    return [(GROUP, list(OPTIONS))]
+    return [
+        (GROUP, list(OPTIONS)),
+        (cinder.CINDER_GROUP, list(cinder.CINDER_DESCRIBED)),
+        (cinder.SERVICE_GROUP, list(cinder.SERVICE_DESCRIBED)),
+    ]
