@@ -59,6 +59,11 @@ COMMANDS = (
         'volume_listing:Attachments',
         "List attachments: Cinder's, and what this host knows of them",
     ),
+    Command(
+        'volume extend',
+        'volume_extend:Extend',
+        'Extend a volume in Cinder and in the guests that have it',
+    ),
     Command('disk xml', 'disk:DiskXml', 'Print the <disk> that a guest would get'),
     Command('driver list', 'driver:DriverList', 'List the volume drivers'),
     Command('driver show', 'driver:DriverShow', 'Show one volume driver and why it cannot work'),

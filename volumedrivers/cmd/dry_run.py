@@ -55,7 +55,21 @@ PLAN = (
 )
 
 
-class Operation(base.ShowOne):
+class TellsFailure(base.ShowOne):
+    """A command that says for programs, too, what was done and left where it failed."""
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run; print for a program what was done and left, also where it failed."""
+        try:
+            return super().run(parsed_args)
+        except BaseException as error:
+            failure: Failure | None = getattr(error, 'failure', None)
+            if failure is not None and _is_for_programs(parsed_args):
+                super().produce_output(parsed_args, *self.cells(parsed_args, failure.to_dict()))
+            raise
+
+
+class Operation(TellsFailure):
     """A command that can say what it would do."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -75,16 +89,6 @@ class Operation(base.ShowOne):
     @abc.abstractmethod
     def plan(self, args: argparse.Namespace) -> 'Plan':
         """Say what ``do`` would do."""
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Run; print for a program what was done and left, also where it failed."""
-        try:
-            return super().run(parsed_args)
-        except BaseException as error:
-            failure: Failure | None = getattr(error, 'failure', None)
-            if failure is not None and _is_for_programs(parsed_args):
-                super().produce_output(parsed_args, *self.cells(parsed_args, failure.to_dict()))
-            raise
 
     def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Do it, or say what would be done."""

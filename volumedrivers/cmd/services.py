@@ -14,9 +14,13 @@
 
 import argparse
 import functools
+import logging
+import os
 import typing
 
 from volumedrivers import exception
+
+LOG = logging.getLogger(__name__)
 
 if typing.TYPE_CHECKING:
     from oslo_config import cfg
@@ -56,14 +60,10 @@ class Services:
 
         from volumedrivers.conf import opts  # noqa: PLC0415
 
-        arguments = [
-            *(f'--config-file={name}' for name in self._options.config_file),
-            *(f'--config-dir={name}' for name in self._options.config_dir),
-        ]
         conf = cfg.ConfigOpts()
         opts.register_opts(conf)
         try:
-            conf(arguments, project='volumedrivers')
+            conf(self._arguments, project='volumedrivers')
             for option in opts.OPTIONS:
                 conf[opts.GROUP.name][option.dest]  # a wrong value shows only when read
             if self._options.connect:
@@ -75,6 +75,14 @@ class Services:
                 expected='readable files with valid values',
             ) from error
         return conf
+
+    @property
+    def _arguments(self) -> list[str]:
+        """The files, as oslo.config takes them."""
+        return [
+            *(f'--config-file={name}' for name in self._options.config_file),
+            *(f'--config-dir={name}' for name in self._options.config_dir),
+        ]
 
     @property
     def uri(self) -> str:
@@ -150,6 +158,45 @@ class Services:
         from volumedrivers.attachment.block_storage.manager import make_volume_manager  # noqa: PLC0415
 
         return make_volume_manager(self.conf, self.storage, self.manager)
+
+    def volumes_to_check(self) -> 'VolumeManager | None':
+        """Return what also looks at Cinder's side; None: nothing says that there is a Cinder.
+
+        What is recorded of a Cinder that is not configured is told with the
+        reason why it cannot be asked.
+
+        :raises CinderNotConfigured: it is, and wrongly
+        """
+        from volumedrivers.cmd import no_cinder  # noqa: PLC0415
+
+        recorded = self.host_only.has_any()
+        if not recorded and not self._names_cinder():
+            return None
+        try:
+            return self.volumes
+        except exception.CinderNotConfigured as error:
+            if not recorded:
+                raise
+            LOG.warning('%s; only what is recorded of it is known', error)
+            # Looked up by ``volumes``, as if it were one.
+            self.storage = no_cinder.NoBlockStorage(error)
+            return self.volumes
+
+    def _names_cinder(self) -> bool:
+        """Tell whether somebody has said where Cinder is; loads no SDK."""
+        from oslo_config import cfg  # noqa: PLC0415
+
+        from volumedrivers.cinder import clouds  # noqa: PLC0415
+
+        if self._options.os_cloud or self.conf.volumedrivers.cinder_cloud:
+            return True
+        if any(os.environ.get(name) for name in ('OS_CLOUD', *clouds.VARIABLES)):
+            return True
+        # keystoneauth registers the options of the group, and is not to be loaded.
+        conf = cfg.ConfigOpts()
+        conf.register_opt(cfg.StrOpt('auth_type'), group='cinder')
+        conf(self._arguments, project='volumedrivers')
+        return conf.cinder.auth_type is not None
 
     def set_up(self, *, only_look: bool = False) -> None:
         """Prepare this process for os-brick and privilege, once.

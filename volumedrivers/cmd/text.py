@@ -62,7 +62,7 @@ def human(name: str, value: typing.Any) -> str:
         words = 'every protocol'
     elif isinstance(value, float):
         words = f'{value:g} s' if 'seconds' in name else f'{value:g}'
-    elif isinstance(value, int) and name.endswith('size'):
+    elif isinstance(value, int) and name.endswith(('size', 'size_before')):
         words = human_size(value)
     else:
         words = str(value)

@@ -138,6 +138,7 @@ class Recover(dry_run.Operations):
         """Take the infos of volumes with credentials."""
         parser = super().get_parser(prog_name)
         base.add_connection_infos(parser)
+        _add_no_cinder(parser)
         return parser
 
     def read(self, args: argparse.Namespace) -> None:
@@ -146,7 +147,9 @@ class Recover(dry_run.Operations):
 
     def do(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Return a row for each attachment that was looked after."""
-        found = self.program.services.manager.recover(self._infos)
+        services = self.program.services
+        manager = None if args.no_cinder else services.volumes_to_check()
+        found = (manager or services.manager).recover(self._infos)
         return [outcome.to_dict() for outcome in found]
 
     def plan(self, args: argparse.Namespace) -> 'Iterable[PlannedOutcome]':
@@ -233,6 +236,16 @@ class Forget(dry_run.Operation):
             **result.to_dict(),
             'cinder': None if side is None else side.to_dict(),
         }
+
+
+def _add_no_cinder(parser: argparse.ArgumentParser) -> None:
+    """Take --no-cinder."""
+    parser.add_argument(
+        '--no-cinder',
+        action='store_true',
+        help='guests and this host only; Cinder, where it is configured or something is '
+        'recorded of it, is not asked',
+    )
 
 
 def _lines(row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:

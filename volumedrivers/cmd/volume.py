@@ -12,6 +12,7 @@
 
 """volumedrivers volume attach, detach."""
 
+import abc
 import argparse
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -35,19 +36,16 @@ _FIRST = (
     'attachment_id',
     'mode',
     'size',
+    'size_before',
+    'guests',
     'degraded',
 )
 
 
-class Operation(dry_run.Operation):
+class Telling(dry_run.TellsFailure):
     """What is done with a volume of Cinder: one line a step, on standard error."""
 
     _then = ''
-
-    def read(self, args: argparse.Namespace) -> None:
-        """Read nothing; from now on a person sees each step."""
-        if not args.dry_run:
-            self.program.show_steps()
 
     def told(self, result: Mapping[str, typing.Any], then: str) -> Mapping[str, typing.Any]:
         """Return a result, names first.
@@ -69,6 +67,29 @@ class Operation(dry_run.Operation):
             self.app.stdout.flush()
             self.program.say(self._then)
         return code
+
+
+class Operation(Telling, dry_run.Operation):
+    """One that can say what it would do."""
+
+    def read(self, args: argparse.Namespace) -> None:
+        """Read nothing; from now on a person sees each step."""
+        if not args.dry_run:
+            self.program.show_steps()
+
+
+class Change(Telling):
+    """One that cannot."""
+
+    @abc.abstractmethod
+    def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+        """Do it; return JSON-able data, keys in the order of printing."""
+
+    def act(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+        """Do it."""
+        self.program.show_steps()
+        self.program.services.set_up()
+        return self.do(args)
 
 
 class Attach(Operation):

@@ -79,6 +79,13 @@ class HostOnly:
         self._reservations = Reservations(manager.context.journal.database)
         self._reader = ReservationReader(self._reservations)
 
+    def has_any(self) -> bool:
+        """Tell whether anything is recorded of a Cinder.
+
+        :raises JournalUnusable
+        """
+        return bool(self._reader.find())
+
     def side(self, guest_uuid: str, volume_id: str | None) -> CinderSide | None:
         """Return what is recorded of one volume; None: nothing.
 

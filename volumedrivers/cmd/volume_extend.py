@@ -1,0 +1,71 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""volumedrivers volume extend."""
+
+import argparse
+from collections.abc import Mapping
+import logging
+import typing
+
+from volumedrivers.cmd import base
+from volumedrivers.cmd import text
+from volumedrivers.cmd import volume
+
+LOG = logging.getLogger(__name__)
+
+_GIB = 1 << 30
+
+
+class Extend(volume.Change):
+    """Extend a volume in Cinder and in the guests that have it."""
+
+    EPILOG = (
+        'Given again after any failure it goes on where it stopped. Guests on other hosts '
+        f'learn it there, from Cinder or with the same command. {volume.OF_CLOUD}'
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Take volume and size."""
+        parser = super().get_parser(prog_name)
+        volume.add_volume(parser)
+        parser.add_argument(
+            'size',
+            metavar='SIZE',
+            type=base.size,
+            help='size it is to have, such as 20G, or in bytes; Cinder counts in GiB',
+        )
+        return parser
+
+    def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
+        """Extend."""
+        gib = -(-args.size // _GIB)
+        if args.size % _GIB:
+            LOG.warning(
+                'Cinder counts in GiB: the size becomes %d GiB, and not %s',
+                gib,
+                text.human_size(args.size),
+            )
+        result = self.program.services.volumes.extend(args.volume, args.size)
+        found = result.to_dict()
+        if args.formatter in ('text', 'table'):
+            found['guests'] = '\n'.join(map(_guest, found['guests']))
+            del found['completed']
+        guests = ' and '.join(guest.guest for guest in result.guests)
+        seen = f', and guest {guests} sees that.' if guests else '; no guest of this host has it.'
+        name = result.volume_name or result.volume_id
+        return self.told(found, f'Volume {name} has {text.human_size(result.size)}{seen}')
+
+
+def _guest(done: Mapping[str, typing.Any]) -> str:
+    seen = 'sees it' if done['resized_in_guest'] else 'will see it when it starts'
+    return f'{done["guest"]} as {done["target"]}: {seen}'
