@@ -61,6 +61,8 @@ class EmbeddedCinder:
         is that of a volume that asks for none
     :ivar url: ``http://127.0.0.1:<port>/v3`` where it is served; else None
     :ivar connection: an SDK's connection that calls it without a socket
+    :ivar is_service: whether everybody has the role service, as at first; else
+        only who sends a service token
     """
 
     connection: 'openstack.connection.Connection'
@@ -97,6 +99,7 @@ class EmbeddedCinder:
         self._wrap = wrap
         self._options = options or {}
         self._gives_way = gives_way
+        self.is_service = True
         self._stack = contextlib.ExitStack()
 
     @property
@@ -154,7 +157,7 @@ class EmbeddedCinder:
         stack.callback(started.stop)
         with searched(self.backends):
             started.start()
-        application = _with_identity(started.application)
+        application = _with_identity(started.application, lambda: self.is_service)
         if self._wrap is not None:
             application = self._wrap(application)
         self.connection = _connect(transport.WsgiAdapter(application))
@@ -172,19 +175,23 @@ class EmbeddedCinder:
         self.stop()
 
 
-def _with_identity(application: 'Application') -> 'Application':
+def _with_identity(
+    application: 'Application', is_service: Callable[[], bool]
+) -> 'Application':
     """Give requests the identity that authentication would have given them.
 
     Without a token Cinder answers 204 and nothing, also where the SDK asks
     for versions, which it does without one.  An SDK without authentication
     sends a word that Cinder takes for a project; all are to be in the same.
-    And only a service may take away an attachment of an instance (bug 2004555).
+    And only a service may take away an attachment of an instance (bug 2004555);
+    without being told so, it is one that sends a service token.
     """
 
     def call(environment: dict[str, typing.Any], start_response: typing.Any) -> typing.Any:
         if environment.get('HTTP_X_AUTH_TOKEN') in (None, '', 'notused'):
             environment['HTTP_X_AUTH_TOKEN'] = settings.TOKEN
-        environment.setdefault('HTTP_X_SERVICE_ROLES', 'service')
+        if is_service() or environment.get('HTTP_X_SERVICE_TOKEN'):
+            environment.setdefault('HTTP_X_SERVICE_ROLES', 'service')
         return application(environment, start_response)
 
     return call
