@@ -41,12 +41,14 @@ from volumedrivers.attachment.block_storage.listed import ListedVolume
 from volumedrivers.attachment.block_storage.listed import ShownVolume
 from volumedrivers.attachment.block_storage.listing import Listing
 from volumedrivers.attachment.block_storage.planner import VolumePlanner
+from volumedrivers.attachment.block_storage.refresh import RefreshVolume
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.reservations import Reservations
 from volumedrivers.attachment.block_storage.results import VolumeAttachResult
 from volumedrivers.attachment.block_storage.results import VolumeDetachResult
 from volumedrivers.attachment.block_storage.results import VolumeExtendResult
+from volumedrivers.attachment.block_storage.results import VolumeRefreshResult
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
@@ -190,6 +192,33 @@ class VolumeManager:
                 attempts=attempts,
                 timeout=timeout,
             )
+            return job.result(steps.run(job, job.steps()))
+
+    def refresh(self, guest: str, volume: str) -> VolumeRefreshResult:
+        """Let guest and host reach the volume as Cinder's back end says now.
+
+        For portals, monitors, exports or credentials that have changed.  The
+        attachment in Cinder stays the same one, and the volume is reserved all
+        the time.  What cannot be changed while the guest runs is changed for
+        its next start, and the result says so.
+
+        :param guest: name or UUID
+        :param volume: volume id, target name such as vdb, or name in Cinder
+        :raises NotRecorded: this host does not have it
+        :raises AttachmentLost, AttachedElsewhere
+        :raises WrongVolumeState, Busy: it is not in use in Cinder
+        :raises RefreshRefused: not while the guest runs
+        :raises IdentityMismatch: Cinder's answer leads to another volume
+        """
+        context = self.context
+        domain = context.host.hypervisor.guest(guest)
+        volume_id = self._volume_id(domain, volume)
+        with context.lock(volume_id, 'refresh', domain.name) as held:
+            before = self._settled(domain, volume_id)
+            found = volumes.find(context.storage, volume_id)
+            reservation = before or adopt.adopt(context, domain, found)[0]
+            job = RefreshVolume(context, domain, reservation, before, held, volume=found)
+            job.require_possible()
             return job.result(steps.run(job, job.steps()))
 
     def extend(self, volume: str, size: int) -> VolumeExtendResult:

@@ -18,13 +18,18 @@ import typing
 from volumedrivers.attachment.results import AttachResult
 from volumedrivers.attachment.results import DetachResult
 from volumedrivers.attachment.results import ExtendResult
+from volumedrivers.attachment.results import RefreshResult
 from volumedrivers.attachment.results import Result
+from volumedrivers.attachment.results import SwapResult
 
-_Extended = typing.TypeVar('_Extended', bound='AttachResult | DetachResult')
+_Inner = AttachResult | DetachResult | RefreshResult | SwapResult
+_Extended = typing.TypeVar('_Extended', bound=_Inner)
 
 
 def _with(
-    kind: type[_Extended], inner: AttachResult | DetachResult, more: dict[str, typing.Any]
+    kind: type[_Extended],
+    inner: _Inner,
+    more: dict[str, typing.Any],
 ) -> _Extended:
     known = {field.name: getattr(inner, field.name) for field in dataclasses.fields(inner)}
     return kind(**{**known, **more})
@@ -61,6 +66,23 @@ class VolumeDetachResult(DetachResult):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class VolumeRefreshResult(RefreshResult):
+    """A volume is reached as Cinder says now; the attachment is the same.
+
+    :ivar mode: rw, or ro
+    """
+
+    volume_name: str
+    attachment_id: str | None
+    mode: str
+
+    @classmethod
+    def of(cls, inner: RefreshResult, **more: typing.Any) -> 'VolumeRefreshResult':
+        """Return what guest and host did, and what Cinder did."""
+        return _with(cls, inner, more)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VolumeExtendResult(Result):
     """Cinder has extended a volume, and the guests of this host that have it see that.
 
@@ -82,3 +104,19 @@ class VolumeExtendResult(Result):
     elsewhere: tuple[str, ...]
     completed: bool
     seconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VolumeSwapResult(SwapResult):
+    """A guest has gone over to another back end's volume, which has the volume's id now.
+
+    :ivar attachment_id: that of the volume now
+    """
+
+    volume_name: str
+    attachment_id: str | None
+
+    @classmethod
+    def of(cls, inner: SwapResult, **more: typing.Any) -> 'VolumeSwapResult':
+        """Return what guest and host did, and what Cinder did."""
+        return _with(cls, inner, more)

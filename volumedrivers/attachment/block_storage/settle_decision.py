@@ -24,6 +24,8 @@ from volumedrivers.attachment.block_storage.reservation import Operation
 
 # Steps of an attach in which Cinder may still be exporting the volume.
 _EXPORTS = frozenset(('export', 'undo reserve'))
+# The step of a refresh in which it may.
+_EXPORTS_AGAIN = frozenset(('export',))
 # Steps of a detach in which Cinder may not have begun to detach it.
 _BEGINS = frozenset(('begin', 'undo begin'))
 
@@ -77,7 +79,9 @@ def decide(seen: Seen) -> Do:
 def is_undone(seen: Seen, done: Do) -> bool:
     """Tell whether the operation was undone by that; else it was finished."""
     attached = done in (Do.SETTLE, Do.COMPLETE)
-    return seen.operation is (Operation.DETACH if attached else Operation.ATTACH)
+    if attached:
+        return seen.operation in (Operation.DETACH, Operation.REFRESH)
+    return seen.operation is Operation.ATTACH
 
 
 def all_steps() -> typing.Iterator[tuple[Operation | None, str]]:
@@ -85,8 +89,10 @@ def all_steps() -> typing.Iterator[tuple[Operation | None, str]]:
     yield None, ''
     attach = ('', 'reserve', 'export', 'attach', 'complete', 'undo attach', 'undo reserve')
     detach = ('', 'begin', 'detach', 'release', 'undo begin')
+    refresh = ('', 'export', 'complete', 'refresh', 'undo export')
     yield from itertools.product((Operation.ATTACH,), attach)
     yield from itertools.product((Operation.DETACH,), detach)
+    yield from itertools.product((Operation.REFRESH,), refresh)
 
 
 def _of_what_is_here(seen: Seen) -> Do:
@@ -97,8 +103,10 @@ def _of_what_is_here(seen: Seen) -> Do:
         return Do.COMPLETE
     if seen.operation is None:
         return Do.NOTHING
-    begins = seen.operation is Operation.DETACH and seen.step in _BEGINS
-    if begins and seen.early and not seen.begun:
+    begins = seen.operation is Operation.DETACH and seen.step in _BEGINS and not seen.begun
+    # Cinder may still be about to export what is attached.
+    exports = seen.operation is Operation.REFRESH and seen.step in _EXPORTS_AGAIN
+    if seen.early and (begins or exports):
         return Do.WAIT
     return Do.SETTLE
 
