@@ -127,11 +127,9 @@ class _Extension:
 
     def _in_cinder(self, volume: typing.Any, wanted: int, found: users.VolumeUsers) -> typing.Any:
         """Return the volume with the size, or waited for by Cinder."""
-        if volume.status == extension.EXTENDING and not found.here:
-            volume = self._passed()
         if volume.size >= wanted and volume.status != extension.EXTENDING:
             return volume
-        if extension.awaited_size(volume) == wanted:
+        if found.here and extension.awaited_size(volume) == wanted:
             return volume  # this was interrupted
         if volume.status in volumes.PASSING:
             volume = self._passed()
