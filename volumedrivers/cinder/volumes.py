@@ -16,6 +16,7 @@ from collections.abc import Collection
 from collections.abc import Mapping
 import time
 import typing
+import uuid
 
 from volumedrivers import exception
 
@@ -48,17 +49,44 @@ def find(storage: 'BlockStorage', volume: str) -> typing.Any:
 
     :raises VolumeNotFound, VolumeNotUnique
     """
-    from openstack import exceptions as sdk  # noqa: PLC0415
-
-    def look() -> typing.Any:
+    if _is_id(volume):
         try:
-            return storage.proxy.find_volume(volume, ignore_missing=False)
-        except sdk.DuplicateResource as error:
-            raise exception.VolumeNotUnique(volume=volume, endpoint=storage.endpoint) from error
-        except sdk.NotFoundException as error:
-            raise exception.VolumeNotFound(volume=volume, endpoint=storage.endpoint) from error
+            return get(storage, volume)
+        except exception.NotInCinder:
+            pass  # it may be a name all the same
 
-    return storage.ask(look)
+    # A name is never part of an address: it may be '..', or 'a?b'.
+    def find_volume() -> list[typing.Any]:
+        return [one for one in storage.proxy.volumes(name=volume) if one.name == volume]
+
+    found = storage.ask(find_volume) if volume else []
+    if not found:
+        raise exception.VolumeNotFound(volume=volume, endpoint=storage.endpoint)
+    if len(found) > 1:
+        raise exception.VolumeNotUnique(volume=volume, endpoint=storage.endpoint)
+    return found[0]
+
+
+def get(storage: 'BlockStorage', volume_id: str) -> typing.Any:
+    """Return the SDK's Volume of an id.
+
+    :raises NotInCinder
+    """
+
+    def get_volume() -> typing.Any:
+        found = storage.proxy.get_volume(volume_id)
+        if not found.status:
+            # The SDK makes a volume of every answer.
+            raise exception.CinderUnavailable(
+                endpoint=storage.endpoint,
+                action='get volume',
+                reason='its answer is not that of Cinder',
+                may_be_done=False,
+                answered=True,
+            )
+        return found
+
+    return storage.ask(get_volume)
 
 
 def require(volume: typing.Any, expected: Collection[str]) -> None:
@@ -90,7 +118,7 @@ def wait(
     pause = _POLL
     while True:
         try:
-            volume = storage.ask(storage.proxy.get_volume, volume_id)
+            volume = get(storage, volume_id)
         except exception.NotInCinder as error:
             raise exception.VolumeNotFound(volume=volume_id, endpoint=storage.endpoint) from error
         if volume.status not in passing:
@@ -118,3 +146,11 @@ def encryption(storage: 'BlockStorage', volume_id: str) -> Mapping[str, typing.A
         return found
 
     return storage.ask(encryption_of_volume)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

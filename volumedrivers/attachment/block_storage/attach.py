@@ -123,15 +123,15 @@ class AttachVolume(StorageWork):
         except exception.CinderUnavailable as error:
             self.exporting = error.may_be_done and not error.answered
             raise
+        except exception.NotInCinder as error:
+            raise _taken_away(error) from error
 
     def attach(self) -> None:
         info = self.info
         assert info is not None  # noqa: S101
         encryption = None
         if info.encrypted:
-            encryption = VolumeEncryption.parse(
-                volumes.encryption(self.context.storage, self.volume.id), volume_id=self.volume.id
-            )
+            encryption = self._encryption()
         self.attached = self.context.attachments.attach(
             info,
             self.guest.uuid,
@@ -149,7 +149,10 @@ class AttachVolume(StorageWork):
 
     def complete(self) -> None:
         assert self.attached is not None  # noqa: S101
-        attachment_id = self.flow.complete(self.reservation, target=self.attached.target)
+        try:
+            attachment_id = self.flow.complete(self.reservation, target=self.attached.target)
+        except exception.NotInCinder as error:
+            raise _taken_away(error) from error
         self.learn(attachment_id=attachment_id)
 
     def settle_attached(self) -> None:
@@ -179,6 +182,14 @@ class AttachVolume(StorageWork):
                 'record': round(seconds['record'] + inner.get('record', 0.0), 3),
             },
         )
+
+    def _encryption(self) -> VolumeEncryption:
+        volume_id = self.volume.id
+        try:
+            found = volumes.encryption(self.context.storage, volume_id)
+        except exception.NotInCinder as error:
+            raise _taken_away(error) from error
+        return VolumeEncryption.parse(found, volume_id=volume_id)
 
     def _take_back(self, error: exception.CinderUnavailable) -> None:
         """See whether Cinder has reserved it although it did not say so."""
@@ -212,3 +223,8 @@ def states_to_reserve(volume: typing.Any) -> tuple[str, ...]:
     :param volume: the SDK's
     """
     return ('available', 'in-use') if volume.is_multiattach else ('available',)
+
+
+def _taken_away(error: exception.NotInCinder) -> exception.CinderError:
+    """Return what it means that something is gone that has just been there."""
+    return exception.CinderError(action=error.action, reason=error.reason, status=404)

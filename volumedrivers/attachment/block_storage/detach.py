@@ -12,6 +12,7 @@
 
 """The steps of detaching a volume of Cinder."""
 
+import contextlib
 import typing
 
 from volumedrivers import exception
@@ -87,10 +88,13 @@ class DetachVolume(StorageWork):
             if error.may_be_done:
                 self._roll_back(error)
             raise
+        except exception.NotInCinder:
+            pass  # deleted a moment ago; it has to go all the same
 
     def roll(self) -> None:
         """Let it be in use again."""
-        self.flow.roll_detaching(self.reservation)
+        with contextlib.suppress(exception.NotInCinder):
+            self.flow.roll_detaching(self.reservation)
 
     def detach(self) -> None:
         self.detached = self.context.attachments.detach(

@@ -91,12 +91,23 @@ class AttachmentFlow(StorageFlow):
     """Attachments: create, update, complete, delete (microversion 3.44)."""
 
     def reserve(self, found: 'Reservation') -> str | None:
+        self.storage.require('3.44', 'to attach a volume')
+        if found.mode != 'rw':
+            self.storage.require('3.54', 'a read-only attachment')
         given: dict[str, typing.Any] = {}
         if found.instance is not None:
             given['instance'] = found.instance
         if found.mode != 'rw':
             given['mode'] = found.mode
-        made = self.storage.tell(self.storage.proxy.create_attachment, found.volume_id, **given)
+        asked = self.storage.proxy.create_attachment
+        try:
+            made = self.storage.tell(asked, found.volume_id, **given)
+        except exception.CinderError as error:
+            if error.status is None:
+                raise self._unreadable(found) from error
+            raise
+        if not made.id:
+            raise self._unreadable(found)
         return str(made.id)
 
     def export(
@@ -122,7 +133,7 @@ class AttachmentFlow(StorageFlow):
     def release(self, found: 'Reservation') -> None:
         for attachment_id in self._ids(found):
             try:
-                self.storage.ask(self.storage.proxy.delete_attachment, attachment_id)
+                attachments.delete(self.storage, attachment_id, instance=found.instance)
             except exception.NotInCinder:
                 continue
 
@@ -139,6 +150,15 @@ class AttachmentFlow(StorageFlow):
                 return Side.RESERVED, attachment_id
             return Side.EXPORTED, attachment_id
         return Side.NONE, None
+
+    def _unreadable(self, found: 'Reservation') -> exception.CinderUnavailable:
+        """Return what an answer means that says nothing of an attachment, nor of an error."""
+        return exception.CinderUnavailable(
+            endpoint=found.endpoint,
+            action='create attachment',
+            reason='its answer is not that of Cinder',
+            answered=True,
+        )
 
     def _ids(self, found: 'Reservation') -> tuple[str, ...]:
         """Return the attachment's id; where the answer was lost, of those it may be.
