@@ -142,6 +142,14 @@ def test_first_rule_that_applies_so_many_times(
     assert ask(client, '/attachments/1', 'DELETE').status_code == 200
 
 
+def test_aside(client: session.Session, faults: Faults) -> None:
+    faults.add('*', cinder_faults.status(500), times=1)
+    with faults.aside(), faults.aside():
+        assert ask(client).status_code == 200
+    assert faults.seen() == []
+    assert ask(client).status_code == 500
+
+
 @pytest.mark.parametrize('after', [False, True])
 @pytest.mark.parametrize(
     ('make', 'code', 'kind', 'body'),

@@ -238,6 +238,7 @@ class Faults:
         self._rules: list[_Rule] = []
         self._seen: list[Request] = []
         self._under_way = 0
+        self._aside = 0
         self._go = threading.Event()
 
     def wrap(self, application: 'Application') -> 'Application':
@@ -271,6 +272,17 @@ class Faults:
         """Return how often that was asked."""
         return len(self.seen(pattern))
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let everything through meanwhile, as if the rules were not there, and unseen."""
+        with self._lock:
+            self._aside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._aside -= 1
+
     def let_go(self) -> None:
         """Let no request wait any longer that waits now."""
         go, self._go = self._go, threading.Event()
@@ -300,10 +312,12 @@ class Faults:
         """Answer a request."""
         request = _request(environment)
         with self._lock:
-            self._seen.append(request)
             self._under_way += 1
-            self._lock.notify_all()
-            fault = next((one.fault for one in self._rules if one.meets(request)), None)
+            fault = None
+            if not self._aside:
+                self._seen.append(request)
+                self._lock.notify_all()
+                fault = next((one.fault for one in self._rules if one.meets(request)), None)
             go = self._go
         try:
             exchange = Exchange(request, lambda: self._forward(environment), go.wait)
