@@ -15,6 +15,7 @@
 from collections.abc import Mapping
 import typing
 
+from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 
 if typing.TYPE_CHECKING:
@@ -22,6 +23,8 @@ if typing.TYPE_CHECKING:
 
 # What Cinder adds to the flat answer, and is no datum of the protocol.
 _NOT_DATA = ('driver_volume_type', 'attachment_id')
+# All that Cinder says of an error of its own.
+_FAILED = 'The server has either erred or is incapable of performing the requested operation'
 
 
 def of_volume(
@@ -52,6 +55,28 @@ def host_of(attachment: typing.Any) -> str | None:
 def is_reserved(attachment: typing.Any) -> bool:
     """Tell whether nothing is exported yet; also Cinder may be about to do that."""
     return attachment.status == 'reserved' and not attachment.connection_info
+
+
+def delete(storage: 'BlockStorage', attachment_id: str, *, instance: str | None) -> None:
+    """Take an attachment away, and with it what is exported for it.
+
+    :param instance: that it names; None: none
+    :raises NotInCinder: it is gone; Cinder itself said so
+    :raises ServiceRoleNeeded: Cinder wants to know from Nova whether the
+        instance has let go, as the caller is no service (bug 2004555)
+    """
+    try:
+        # The SDK would take any 404 for "gone", also that of a proxy.
+        storage.ask(storage.proxy.delete_attachment, attachment_id, ignore_missing=False)
+    except exception.CinderUnavailable as error:
+        if instance is None or storage.sends_service_token or _FAILED not in error.reason:
+            raise
+        # It says no more where it cannot ask Nova.  If it cannot be asked
+        # either, that is the reason.
+        storage.tell(storage.proxy.get_attachment, attachment_id)
+        raise exception.ServiceRoleNeeded(
+            action=error.action, reason=f'it cannot ask Nova about the instance: {error.reason}'
+        ) from error
 
 
 def connection_info(
