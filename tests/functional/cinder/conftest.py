@@ -88,7 +88,7 @@ def faults(all_faults: Faults) -> Iterator[Faults]:
     all_faults.clear()
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='package')
 def fake_nova() -> Iterator[FakeNova]:
     """What Cinder tells of volumes that guests have."""
     started = FakeNova()
@@ -104,7 +104,7 @@ def nova(fake_nova: FakeNova) -> Iterator[FakeNova]:
     fake_nova.reset()
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='package')
 def shared_cinder(
     nfs: NfsBackend,
     iscsi: IscsiBackend,
@@ -112,7 +112,7 @@ def shared_cinder(
     fake_nova: FakeNova,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EmbeddedCinder]:
-    """One for all tests; where a test starts its own, it gives way."""
+    """One for all tests here; where a test starts its own, it gives way."""
     directory = tmp_path_factory.mktemp('shared')
     shared = EmbeddedCinder(
         directory,
