@@ -84,7 +84,7 @@ class Swapping(Work):
         return self.record.target or ''
 
     def copy_of(self, disk: Disk) -> 'DiskCopy':
-        """Return the copy of the guest's disk; its driver settings stay as they are.
+        """Return the copy of the guest's disk.
 
         :param disk: as the guest has it, with the old source or the new one
         """
@@ -98,8 +98,10 @@ class Swapping(Work):
             assert volume is not None  # noqa: S101
             made = driver.get_disk(info, volume, DiskInfo(bus=_bus(disk), dev=self.target))
             one.type, one.source, one.auth = made.type, made.source, made.auth
-            if one.driver is not None:
-                one.driver.type = volume.format
+            if one.driver is not None and made.driver is not None:
+                # How QEMU reads it is the storage's; all else is the guest's.
+                for name in ('type', 'cache', 'io', 'discard'):
+                    setattr(one.driver, name, getattr(made.driver, name))
         return DiskCopy(self.guest, self.target, old, new)
 
     def place(self) -> Place:
@@ -129,7 +131,7 @@ class Swapping(Work):
         self.new_driver.disconnect_volume(self.to, self.record.key, volume=self.there)
 
     def redefine(self) -> None:
-        """Let the guest's next start be with the new place, too."""
+        """Let the guest's next start be with the new place, read as that takes it."""
         disk = next(
             (
                 one
@@ -140,10 +142,7 @@ class Swapping(Work):
         )
         if disk is None:
             raise exception.DiskNotFound(guest=self.guest.name, disk=self.volume_id)
-        wanted = self.copy_of(disk).new
-        if guest_disks.source_of(disk) != guest_disks.source_of(wanted):
-            wanted.alias, wanted.address = disk.alias, disk.address
-            self.guest.redefine_disk(wanted)
+        self.guest.redefine_disk(self.copy_of(disk).new)
 
     def settle_new(self) -> None:
         """The row is the new place's, under the volume's id."""

@@ -43,17 +43,21 @@ from volumedrivers.attachment.block_storage.listing import Listing
 from volumedrivers.attachment.block_storage.planner import VolumePlanner
 from volumedrivers.attachment.block_storage.refresh import RefreshVolume
 from volumedrivers.attachment.block_storage.reservation import Flow
+from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.reservations import Reservations
 from volumedrivers.attachment.block_storage.results import VolumeAttachResult
 from volumedrivers.attachment.block_storage.results import VolumeDetachResult
 from volumedrivers.attachment.block_storage.results import VolumeExtendResult
 from volumedrivers.attachment.block_storage.results import VolumeRefreshResult
+from volumedrivers.attachment.block_storage.results import VolumeSwapResult
+from volumedrivers.attachment.block_storage.swap import SwapVolume
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.results import Outcome
 from volumedrivers.cinder import attachments
+from volumedrivers.cinder import migration
 from volumedrivers.cinder import volumes
 from volumedrivers.host import connector_properties
 
@@ -62,6 +66,7 @@ if typing.TYPE_CHECKING:
 
     from volumedrivers.cinder.block_storage import BlockStorage
     from volumedrivers.connection_info import ConnectionInfo
+    from volumedrivers.libvirt.copy_place import Progress
     from volumedrivers.libvirt.guest import Guest
 
 LOG = logging.getLogger(__name__)
@@ -262,6 +267,75 @@ class VolumeManager:
         """
         return extend.extended(self.context, event)
 
+    def swap(
+        self,
+        guest: str,
+        volume_id: str,
+        new_volume_id: str,
+        *,
+        bandwidth: int = 0,
+        progress: 'Progress | None' = None,
+    ) -> VolumeSwapResult:
+        """Let a running guest go over to the volume to which Cinder migrates its volume.
+
+        Cinder asks the compute API for that when a volume in use is migrated,
+        or retyped, to another back end (``PUT /servers/{guest}/os-volume_attachments/
+        {volume_id}``).  Whoever stands there calls this on the guest's host;
+        it takes as long as copying all of the volume does, while the guest
+        goes on.  Then the volume has its new place under its old id, and
+        Cinder is told; it is also told of a failure, after which the guest has
+        the volume it had.
+
+        :param guest: name or UUID
+        :param new_volume_id: made by Cinder; gone afterwards
+        :param bandwidth: bytes a second at most; 0: no limit
+        :param progress: is told the bytes that are copied, and of how many
+        :raises WrongVolumeState: Cinder does not wait for it
+        :raises NotRecorded: this host has not attached it.  That, GuestNotFound
+            and LockHeld come before anything is begun, and Cinder waits on: call
+            again, or ``finish_migration``
+        :raises InvalidOption: the guest does not run
+        :raises EncryptionNotSupported, CopyFailed, IdentityMismatch
+        :raises DeadlineExceeded: the copy does not go forward (option copy_timeout)
+        """
+        context = self.context
+        domain = context.host.hypervisor.guest(guest)
+        with context.lock(volume_id, 'migrate', domain.name) as held:
+            before = self._settled(domain, volume_id)
+            if before is None:
+                raise exception.NotRecorded(volume=volume_id, guest=domain.name)
+            job = SwapVolume(
+                context,
+                domain,
+                before,
+                held,
+                new_volume_id=new_volume_id,
+                bandwidth=bandwidth,
+                progress=progress,
+            )
+            return job.result(steps.run(job, job.steps()))
+
+    def finish_migration(self, volume_id: str, new_volume_id: str, *, error: bool = False) -> None:
+        """Tell Cinder how a migration has ended that ``swap`` has no part in.
+
+        Of a guest whose volume was moved otherwise, or was not.  Told twice it
+        does no harm.
+
+        :param error: the guest has the volume it had; Cinder deletes the new one
+        :raises WrongVolumeState: it has ended otherwise
+        :raises Busy: ``swap`` has begun it, and recover ends it
+        """
+        context = self.context
+        with context.lock(volume_id, 'finish migration', 'of another host'):
+            for row in context.reservations.find(volume_id=volume_id):
+                if row.operation is Operation.MIGRATE:
+                    raise exception.Busy(
+                        what=f'volume {volume_id}',
+                        reason=f'guest {row.domain_name} was going over to another and stopped '
+                        f'in step {row.step}; "volumedrivers recover" ends that',
+                    )
+            migration.finish(context.storage, volume_id, new_volume_id, error=error)
+
     def recover(
         self, connection_infos: Mapping[str, 'ConnectionInfo'] | None = None
     ) -> tuple[Outcome, ...]:
@@ -316,7 +390,8 @@ class VolumeManager:
         here = context.host.journal.get(key) or guest_disks.find(domain, volume_id)
         if found.is_settled and (here or not to_detach):
             return found
-        if here and to_detach:
+        # Of a migration it has to be known first which volume the guest has.
+        if here and to_detach and found.operation is not Operation.MIGRATE:
             settle.require_same_cinder(context, found)
             return found
         said = settle.settle(context, found)

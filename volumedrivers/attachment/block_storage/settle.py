@@ -24,6 +24,7 @@ from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import recover
 from volumedrivers.attachment.block_storage import flow
 from volumedrivers.attachment.block_storage import settle_decision
+from volumedrivers.attachment.block_storage import settle_swap
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -56,6 +57,8 @@ def settle(
     """
     require_same_cinder(context, found)
     record = _host_side(context, found, seconds)
+    if found.operation is Operation.MIGRATE:
+        return settle_swap.settle(context, found, record)
     disk = _disk(context, found)
     cinder = flow.of(context.storage, found)
     side, attachment_id = cinder.look(found)
