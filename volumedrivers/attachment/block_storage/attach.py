@@ -20,6 +20,7 @@ from volumedrivers.attachment.block_storage.flow import Side
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.results import VolumeAttachResult
+from volumedrivers.attachment.block_storage.shared_target import SharedTarget
 from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.results import AttachResult
 from volumedrivers.attachment.results import DiskRequest
@@ -60,6 +61,7 @@ class AttachVolume(StorageWork):
         self.asked = False  # whether Cinder may have been asked to reserve it
         self.uncertain = False  # whether Cinder has reserved it
         self.exporting = False  # whether Cinder may still be at it
+        self.shared = SharedTarget(context, volume, self.what)
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in their order."""
@@ -116,6 +118,7 @@ class AttachVolume(StorageWork):
         self.flow.release(self.reservation)
 
     def export(self) -> None:
+        self.shared.hold()
         connector = self.context.connector()
         self.note(connector=dict(connector))
         try:
@@ -140,11 +143,13 @@ class AttachVolume(StorageWork):
             encryption=encryption,
             allow_format=self.allow_format,
         )
+        self.shared.drop()
 
     def detach(self) -> None:
         volume_id = self.reservation.volume_id
         if self.on_host is None and self.disk is None:
             return  # interrupted, and undone there
+        self.shared.hold()
         self.context.attachments.detach(self.guest.uuid, volume_id, connection_info=self.info)
 
     def complete(self) -> None:

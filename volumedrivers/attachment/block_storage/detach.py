@@ -20,6 +20,7 @@ from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.results import VolumeDetachResult
+from volumedrivers.attachment.block_storage.shared_target import SharedTarget
 from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.results import DetachResult
 from volumedrivers.attachment.steps import Step
@@ -34,6 +35,8 @@ if typing.TYPE_CHECKING:
 class DetachVolume(StorageWork):
     """Cinder lets nobody else in; guest and host let go; Cinder takes it back.
 
+    :ivar in_use: whether Cinder says so of the volume
+    :ivar shared: keeps volumes that share a target from each other
     :ivar info: of a volume that was attached otherwise; None: the journal has it
     """
 
@@ -48,6 +51,7 @@ class DetachVolume(StorageWork):
         held: 'Held | None' = None,
         *,
         in_use: bool,
+        volume: typing.Any = None,
         info: 'ConnectionInfo | None' = None,
         force: bool = False,
         attempts: int | None = None,
@@ -55,6 +59,7 @@ class DetachVolume(StorageWork):
     ) -> None:
         super().__init__(context, guest, reservation, before, held)
         self.in_use = in_use
+        self.shared = SharedTarget(context, volume, self.what)
         self.info = info
         self.force = force
         self.attempts = attempts
@@ -97,6 +102,7 @@ class DetachVolume(StorageWork):
             self.flow.roll_detaching(self.reservation)
 
     def detach(self) -> None:
+        self.shared.hold()
         self.detached = self.context.attachments.detach(
             self.guest.uuid,
             self.reservation.volume_id,
@@ -115,6 +121,7 @@ class DetachVolume(StorageWork):
 
     def release(self) -> None:
         self.flow.release(self.reservation)
+        self.shared.drop()
 
     def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
         """Keep the row; it is as before while guest or host have the volume."""

@@ -91,7 +91,7 @@ class AttachmentFlow(StorageFlow):
     """Attachments: create, update, complete, delete (microversion 3.44)."""
 
     def reserve(self, found: 'Reservation') -> str | None:
-        self.storage.require('3.44', 'to attach a volume')
+        self.storage.require('3.44', 'attaching a volume')
         if found.mode != 'rw':
             self.storage.require('3.54', 'a read-only attachment')
         given: dict[str, typing.Any] = {}

@@ -153,7 +153,8 @@ class VolumeManager:
                 request=request or DiskRequest(),
                 allow_format=allow_format,
             )
-            return job.result(steps.run(job, job.steps()))
+            with job.shared:
+                return job.result(steps.run(job, job.steps()))
 
     def detach(
         self,
@@ -192,12 +193,14 @@ class VolumeManager:
                 before,
                 held,
                 in_use=found is not None and found.status == 'in-use',
+                volume=found,
                 info=info,
                 force=force,
                 attempts=attempts,
                 timeout=timeout,
             )
-            return job.result(steps.run(job, job.steps()))
+            with job.shared:
+                return job.result(steps.run(job, job.steps()))
 
     def refresh(self, guest: str, volume: str) -> VolumeRefreshResult:
         """Let guest and host reach the volume as Cinder's back end says now.
