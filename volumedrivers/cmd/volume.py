@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import typing
 
+from volumedrivers import exception
 from volumedrivers.cmd import attach
 from volumedrivers.cmd import base
 from volumedrivers.cmd import detach
@@ -166,13 +167,17 @@ class Detach(Operation):
 
     def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Detach."""
-        result = self.program.services.volumes.detach(
-            args.guest,
-            args.volume,
-            force=args.force,
-            attempts=args.attempts,
-            timeout=args.timeout,
-        )
+        try:
+            result = self.program.services.volumes.detach(
+                args.guest,
+                args.volume,
+                force=args.force,
+                attempts=args.attempts,
+                timeout=args.timeout,
+            )
+        except exception.NotRecorded as error:
+            error.add_note(f'"volumedrivers volume attachments {args.volume}" shows who has it')
+            raise
         detach.warn(result)
         return self.told(
             result.to_dict(),
