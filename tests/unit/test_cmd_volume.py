@@ -38,6 +38,8 @@ from tests.unit.test_cmd_main import Shell
 from volumedrivers import exception
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.block_storage.manager import make_volume_manager
+from volumedrivers.attachment.block_storage.results import VolumeRefreshResult
+from volumedrivers.attachment.results import paths_of
 from volumedrivers.cmd import main
 
 NAME = 'data1'
@@ -63,6 +65,7 @@ class Cinder(fake_cinder.FakeCinder):
         return self.volume | {
             'id': volume_id,
             'name': name,
+            'shared_targets': False,
             'volume_type': 'fast',
             'volume_type_id': TYPE,
             'metadata': {},
@@ -663,3 +666,54 @@ def test_help_loads_no_sdk(arguments: list[str]) -> None:
     ).stdout
     modules = set(json.loads(loaded.splitlines()[-1]))
     assert modules.isdisjoint({'openstack', 'keystoneauth1', 'sqlite3', 'os_brick', 'libvirt'})
+
+
+def test_refresh(shell: CinderShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.attach()
+    told: dict[str, typing.Any] = {
+        'guest': 'web1',
+        'guest_uuid': fake.GUEST_UUID,
+        'volume_id': fake.VOLUME_ID,
+        'driver_volume_type': 'iscsi',
+        'target': 'vda',
+        'source': fake.PATH,
+        'changed': ('target_portal',),
+        'now': ('one path more',),
+        'next_start': (),
+        'left': ('path sdb',),
+        'seconds': {},
+        'volume_name': NAME,
+        'attachment_id': 'a-1',
+        'mode': 'rw',
+        **paths_of(None),
+    }
+    monkeypatch.setattr(
+        VolumeManager, 'refresh', lambda self, guest, volume: VolumeRefreshResult(**told)
+    )
+    assert shell.run('volume', 'refresh', 'web1', NAME) == 0
+    assert 'Changed             target_portal\n' in shell.out
+    assert f'of the old ways to volume {fake.VOLUME_ID} is still there: path sdb' in shell.err
+    assert shell.err.endswith(f'Guest web1 reaches volume {NAME} as Cinder says now.\n')
+    told |= {'next_start': ('its monitors',)}
+    assert shell.run('volume', 'refresh', 'web1', NAME) == 0
+    assert shell.err.endswith('The rest is for the next start of guest web1.\n')
+    told |= {'next_start': (), 'changed': ()}
+    assert shell.run('volume', 'refresh', 'web1', NAME) == 0
+    assert shell.err.endswith(f'Cinder says nothing new of volume {NAME}.\n')
+
+
+def test_swap_takes_the_ids_that_cinder_gives(
+    shell: CinderShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[typing.Any] = []
+
+    def swap(
+        self: VolumeManager, guest: str, volume_id: str, new: str, *, bandwidth: int
+    ) -> typing.NoReturn:
+        given.extend((guest, volume_id, new, bandwidth))
+        raise exception.Busy(what='it', reason='enough')
+
+    monkeypatch.setattr(VolumeManager, 'swap', swap)
+    code = shell.run('volume', 'swap', 'web1', fake.VOLUME_ID, OTHER, '--bandwidth', '1M')
+    assert code == 5
+    assert given == ['web1', fake.VOLUME_ID, OTHER, 2**20]

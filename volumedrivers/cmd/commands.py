@@ -61,8 +61,18 @@ COMMANDS = (
     ),
     Command(
         'volume extend',
-        'volume_extend:Extend',
+        'volume_change:Extend',
         'Extend a volume in Cinder and in the guests that have it',
+    ),
+    Command(
+        'volume refresh',
+        'volume_change:Refresh',
+        'Let a guest reach its volume as Cinder says now',
+    ),
+    Command(
+        'volume swap',
+        'volume_change:Swap',
+        'Let a guest go over to the volume that Cinder migrates to',
     ),
     Command('disk xml', 'disk:DiskXml', 'Print the <disk> that a guest would get'),
     Command('driver list', 'driver:DriverList', 'List the volume drivers'),
