@@ -16,14 +16,17 @@ import contextlib
 import itertools
 import time
 import typing
+import uuid
 
 from tests.functional.cinder.made_volumes import MadeVolume
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment.block_storage.manager import VolumeManager
+from volumedrivers.cinder.block_storage import BlockStorage
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
+from volumedrivers.testing.cinder.backends import Backend
 from volumedrivers.testing.cinder.nova_events import FakeNova
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
@@ -104,3 +107,11 @@ def detach_all(manager: VolumeManager) -> None:
     for row in manager.context.reservations.find():
         manager.detach(row.domain_uuid, row.volume_id)
     assert manager.context.host.journal.find() == ()
+
+
+def multiattach_type(storage: BlockStorage, backend: Backend) -> str:
+    """Make a volume type whose volumes several guests may have; return its name."""
+    name = f'{backend.name}-shared-{uuid.uuid4()}'
+    specs = {'volume_backend_name': backend.name, 'multiattach': '<is> True'}
+    storage.proxy.create_type(name=name, extra_specs=specs)
+    return name

@@ -31,7 +31,6 @@ from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
-from volumedrivers.testing.cinder.embedded import EmbeddedCinder
 from volumedrivers.testing.cinder.nova_events import FakeNova
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
@@ -40,39 +39,9 @@ MIB = 2**20
 SCSI = DiskRequest(bus='scsi')
 
 
-@pytest.fixture(scope='module')
-def nfs() -> NfsBackend:
-    return NfsBackend()
-
-
-@pytest.fixture(scope='module')
-def iscsi() -> IscsiBackend:
-    return IscsiBackend()
-
-
-@pytest.fixture(scope='module')
-def nova() -> Iterator[FakeNova]:
-    """Where Cinder tells that a volume has grown."""
-    started = FakeNova()
-    yield started
-    started.stop()
-
-
-@pytest.fixture(scope='module')
-def cinder(
-    nfs: NfsBackend, iscsi: IscsiBackend, nova: FakeNova, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EmbeddedCinder]:
-    """One whose drivers extend: Cinder as it is."""
-    directory = tmp_path_factory.mktemp('cinder')
-    options = {**nova.options, 'DEFAULT': looks.MANY}
-    with EmbeddedCinder(directory, [nfs, iscsi], options=options) as started:
-        yield started
-
-
 @pytest.fixture(autouse=True)
-def alone(nova: FakeNova, volume_manager: VolumeManager) -> Iterator[None]:
+def alone(volume_manager: VolumeManager) -> Iterator[None]:
     """Leave nothing to the next test."""
-    nova.reset()
     yield
     looks.detach_all(volume_manager)
 
@@ -227,7 +196,7 @@ def test_one_guest_fails_and_the_other_sees_it(
     guest: Guest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    volume = make_volume(iscsi, volume_type=multiattach_type(storage, iscsi))
+    volume = make_volume(iscsi, volume_type=looks.multiattach_type(storage, iscsi))
     on_host = volume_manager.context.attachments
     extend = on_host.extend
 
@@ -251,15 +220,6 @@ def test_one_guest_fails_and_the_other_sees_it(
         done = volume_manager.extend(volume.id, 2 * GIB)
         assert {one.guest for one in done.guests} == {guest.name, other.guest.name}
         assert looks.capacity(guest, volume) == 2 * GIB
-
-
-def multiattach_type(storage: BlockStorage, backend: IscsiBackend) -> str:
-    name = f'{backend.name}-shared-{uuid.uuid4()}'
-    storage.proxy.create_type(
-        name=name,
-        extra_specs={'volume_backend_name': backend.name, 'multiattach': '<is> True'},
-    )
-    return name
 
 
 def test_the_event_of_cinder(

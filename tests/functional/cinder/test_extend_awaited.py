@@ -54,23 +54,15 @@ def iscsi() -> IscsiBackend:
 
 
 @pytest.fixture(scope='module')
-def nova() -> Iterator[FakeNova]:
-    """Where Cinder tells that a volume has grown."""
-    started = FakeNova()
-    yield started
-    started.stop()
-
-
-@pytest.fixture(scope='module')
 def cinder(
     nfs: NfsBackend,
     iscsi: IscsiBackend,
-    nova: FakeNova,
+    fake_nova: FakeNova,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EmbeddedCinder]:
     waits = {'extended_by_host': 'true'}
     options = {
-        **nova.options,
+        **fake_nova.options,
         'DEFAULT': {'volume_manager': MANAGER, **looks.MANY},
         'nfs': waits,
         'iscsi': waits,
@@ -81,9 +73,8 @@ def cinder(
 
 
 @pytest.fixture(autouse=True)
-def alone(nova: FakeNova, volume_manager: VolumeManager) -> Iterator[None]:
+def alone(volume_manager: VolumeManager) -> Iterator[None]:
     """Leave nothing to the next test."""
-    nova.reset()
     yield
     looks.detach_all(volume_manager)
 
