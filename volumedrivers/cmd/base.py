@@ -278,10 +278,16 @@ def add_connection_infos(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_disk(parser: argparse.ArgumentParser) -> None:
-    """Take what the guest shall see."""
+def add_disk(parser: argparse.ArgumentParser, *, of_image: bool = False) -> None:
+    """Take what the guest shall see.
+
+    :param of_image: leave the bus to the image that the volume is made from
+    """
+    default = "hw_disk_bus of a bootable volume's image, else virtio" if of_image else 'virtio'
     parser.add_argument(
-        '--bus', default='virtio', help='virtio, scsi, sata, usb ... (default: virtio)'
+        '--bus',
+        default='' if of_image else 'virtio',
+        help=f'virtio, scsi, sata, usb ... (default: {default})',
     )
     parser.add_argument(
         '--type',

@@ -106,7 +106,7 @@ class Attach(Operation):
         parser = super().get_parser(prog_name)
         base.add_guest(parser)
         add_volume(parser)
-        base.add_disk(parser)
+        base.add_disk(parser, of_image=True)
         parser.add_argument('--target', help='target name, such as vdb (default: the first free)')
         parser.add_argument(
             '--read-only', action='store_true', help='the guest cannot write to the volume'

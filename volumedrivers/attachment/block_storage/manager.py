@@ -28,6 +28,7 @@ from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.block_storage import adopt
 from volumedrivers.attachment.block_storage import extend
+from volumedrivers.attachment.block_storage import image_metadata
 from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage import naming
 from volumedrivers.attachment.block_storage import recover
@@ -109,6 +110,8 @@ class VolumeManager:
 
         :param guest: name or UUID
         :param volume: name or id in Cinder
+        :param request: None, or one with bus '': the bus is the one that the image
+            of a bootable volume asks for (hw_disk_bus), else virtio
         :param read_only: the guest cannot write to it
         :param legacy: by the calls from before Cinder had attachments; only for
             a Cinder that has none: nobody but this host's journal knows then
@@ -150,7 +153,7 @@ class VolumeManager:
                 before,
                 held,
                 volume=found,
-                request=request or DiskRequest(),
+                request=image_metadata.request_for(domain, found, request),
                 allow_format=allow_format,
             )
             with job.shared:

@@ -23,6 +23,7 @@ from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import plan
 from volumedrivers.attachment.block_storage import adopt
+from volumedrivers.attachment.block_storage import image_metadata
 from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage import naming
 from volumedrivers.attachment.block_storage.attach import AttachVolume
@@ -84,11 +85,11 @@ class VolumePlanner:
         :raises VolumeDriversError
         """
         context = self._context
-        request = request or DiskRequest()
         domain = context.host.hypervisor.guest(guest)
         found = volumes.find(context.storage, volume)
         if legacy:
             legacy_flow.require_possible(found, read_only=read_only)
+        request = image_metadata.request_for(domain, found, request)
         before = context.reservations.get(make_key(domain.uuid, found.id))
         disk = guest_disks.find(domain, found.id)
         if disk is not None and (before is None or before.is_settled):
