@@ -24,10 +24,15 @@ NOTHING = 'nothing to do'
 GOOD = frozenset((FINISHED, UNDONE, NOTHING, 'reconnected'))
 
 # In the order in which the table has them.
-OPERATIONS = ('attach', 'detach', 'extend', 'recover', 'reconnect', 'repair', 'forget')
+OPERATIONS = (
+    *('attach', 'detach', 'extend', 'recover', 'reconnect', 'repair', 'forget'),
+    *('volume attach', 'volume detach', 'volume recover'),
+)
 STEPS = (
+    *('reserve', 'export', 'begin'),
     *('connect', 'identify', 'encrypt', 'attach', 'undo attach', 'undo encrypt', 'undo connect'),
-    *('extend', 'resize', 'verify', 'detach', 'decrypt', 'disconnect', 'prove', 'record', ''),
+    *('extend', 'resize', 'verify', 'detach', 'decrypt', 'disconnect', 'prove'),
+    *('complete', 'undo complete', 'undo reserve', 'release', 'record', ''),
 )
 
 _SHARE = frozenset(('raw', 'qcow2', 'luks'))

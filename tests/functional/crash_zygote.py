@@ -83,7 +83,8 @@ def make_conf(options: typing.Mapping[str, object]) -> cfg.ConfigOpts:
 class Crash:
     """Where the child is to die, and which step is to fail before that.
 
-    :param kill: ``step`` and ``moment`` of an observer; or ``step`` and
+    :param kill: ``step`` and ``moment`` of an observer, and ``operation`` where
+        an operation is within another one; or ``step`` and
         ``hook`` with ``moment`` before, after, or a number of milliseconds
         after its beginning, and ``times`` it is called before
     :param fail: a hook that raises instead of doing anything
@@ -92,6 +93,7 @@ class Crash:
     def __init__(self, kill: dict[str, typing.Any] | None, fail: str | None) -> None:
         self.kill = kill or {}
         self.step = ''
+        self.operation = ''
         self.times = self.kill.get('times', 0)
         self.armed = False
         if self.kill.get('hook') == TRANSACTION:
@@ -103,6 +105,7 @@ class Crash:
 
     def observe(self, operation: str, step: str, moment: str) -> None:
         self.step = step if moment == 'before' else ''
+        self.operation = operation
         if (
             self.armed
             and 'hook' not in self.kill
@@ -147,7 +150,8 @@ class Crash:
         def transaction(database: object, *, write: bool) -> typing.Iterator[typing.Any]:
             with original(database, write=write) as connection:
                 yield connection
-                if write and self.armed and self.step == self.kill['step']:
+                mine = self.kill.get('operation', self.operation) == self.operation
+                if write and self.armed and mine and self.step == self.kill['step']:
                     die()
 
         return transaction
@@ -208,14 +212,18 @@ def child(order: dict[str, typing.Any], conf: cfg.ConfigOpts) -> object:
         return answer
 
 
-def fork(order: dict[str, typing.Any], conf: cfg.ConfigOpts) -> dict[str, typing.Any]:
+def fork(
+    order: dict[str, typing.Any],
+    conf: cfg.ConfigOpts,
+    carry_out: Callable[[dict[str, typing.Any], cfg.ConfigOpts], object] = child,
+) -> dict[str, typing.Any]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
         answer: dict[str, typing.Any]
         try:
-            answer = {'answer': child(order, conf)}
+            answer = {'answer': carry_out(order, conf)}
         except BaseException as error:
             answer = {
                 'error': f'{type(error).__name__}: {error}',

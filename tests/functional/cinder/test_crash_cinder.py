@@ -1,0 +1,116 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Processes that are killed with SIGKILL while they have to do with Cinder, and recover.
+
+A child carries an operation out and dies, by itself or while Cinder answers it;
+then recover runs in this process, twice.  After it Cinder's attachments are the
+guest's disks, both tables of the journal agree, nothing else is left, and the
+volume can be attached again.
+"""
+
+from collections.abc import Iterator
+import pathlib
+
+import pytest
+
+from tests.functional.cinder import storage_crash_points
+from tests.functional.cinder.crash_bench import CrashBench
+from tests.functional.cinder.made_volumes import MadeVolume
+from tests.functional.cinder.made_volumes import VolumeMaker
+from volumedrivers import exception
+from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.testing import guests
+from volumedrivers.testing.cinder.backends import IscsiBackend
+from volumedrivers.testing.cinder.backends import NfsBackend
+from volumedrivers.testing.cinder.embedded import EmbeddedCinder
+from volumedrivers.testing.cinder.faults import Faults
+
+
+@pytest.fixture(scope='module')
+def bench(
+    mounts: pathlib.Path, hypervisor: Hypervisor, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CrashBench]:
+    faults = Faults()
+    directory = tmp_path_factory.mktemp('crash')
+    backends = [NfsBackend(), IscsiBackend()]
+    with EmbeddedCinder(directory / 'cinder', backends, serve=True, wrap=faults.wrap) as cinder:
+        guest = guests.start_guest(hypervisor, 'crashes', persistent=True)
+        made = CrashBench(directory, mounts, cinder, faults, hypervisor, guest)
+        yield made
+        made.close()
+        guests.remove_guest(guest)
+
+
+@pytest.fixture(scope='module')
+def volumes(bench: CrashBench) -> dict[str, MadeVolume]:
+    """One of each back end, for all tests of this module."""
+    make = VolumeMaker(bench.storage.proxy)
+    return {one.name: make(one) for one in bench.cinder.backends}
+
+
+@pytest.fixture(params=['nfs', 'iscsi'])
+def volume(request: pytest.FixtureRequest, volumes: dict[str, MadeVolume]) -> MadeVolume:
+    return volumes[request.param]
+
+
+@pytest.mark.timeout(300)
+def test_attach(bench: CrashBench, volume: MadeVolume) -> None:
+    for point in (*storage_crash_points.attach_points(), *storage_crash_points.undo_points()):
+        bench.kill(point, 'attach', volume.id)
+        bench.recover(volume, point)
+        if bench.manager.context.reservations.find():
+            bench.require_attached(volume, point)
+            with pytest.raises(exception.AlreadyAttached):
+                bench.perform('attach', volume.id)
+            bench.perform('detach', volume.id)
+        bench.require_nothing(volume, point)
+    bench.perform('attach', volume.id)
+    bench.require_attached(volume, 'at the end')
+    bench.perform('detach', volume.id)
+    bench.require_nothing(volume, 'at the end')
+
+
+@pytest.mark.timeout(300)
+def test_detach(bench: CrashBench, volume: MadeVolume) -> None:
+    for point in storage_crash_points.detach_points():
+        if not bench.manager.context.reservations.find():
+            bench.perform('attach', volume.id)
+        bench.kill(point, 'detach', volume.id)
+        bench.recover(volume, point)
+        if bench.manager.context.reservations.find():
+            bench.require_attached(volume, point)
+        else:
+            bench.require_nothing(volume, point)
+            with pytest.raises(exception.NotRecorded):
+                bench.perform('detach', volume.id)
+
+
+@pytest.mark.timeout(300)
+def test_recover_is_killed(bench: CrashBench, volume: MadeVolume) -> None:
+    for begun, point in storage_crash_points.recover_points():
+        operation = begun.operation.rpartition(' ')[2]
+        there = bool(bench.manager.context.reservations.find())
+        if there and operation == 'attach':
+            bench.perform('detach', volume.id)
+        elif not there and operation == 'detach':
+            bench.perform('attach', volume.id)
+        bench.kill(begun, operation, volume.id)
+        bench.kill(point, 'recover')
+        bench.recover(volume, point)
+        if bench.manager.context.reservations.find():
+            bench.require_attached(volume, point)
+        else:
+            bench.require_nothing(volume, point)
+    if bench.manager.context.reservations.find():
+        bench.perform('detach', volume.id)
+    bench.require_nothing(volume, 'at the end')
