@@ -164,6 +164,15 @@ class Refresh(Work):
             verify,
             Step('encrypt', self.encrypt, self.decrypt, seconds, needed=by_host),
             define,
+            # While the definition names a file on the old share, that stays mounted.
+            Step(
+                'clean',
+                self.clean,
+                None,
+                options.disconnect_timeout,
+                locks,
+                needed=self.family is Family.SHARE and is_here and self._is_elsewhere(),
+            ),
             record,
         )
 
@@ -353,7 +362,7 @@ class Refresh(Work):
             self.guest.redefine_disk(self._disk)
 
     def clean(self) -> None:
-        """Remove the secret that is not needed any more."""
+        """Remove what is not needed any more: a secret, or the mount of the old share."""
         self.driver.disconnect_volume(self.old, self.record.key, volume=self.recorded)
 
     def settle_refreshed(self) -> None:
@@ -466,6 +475,13 @@ class Refresh(Work):
             return bool(identity.value.rpartition('#')[2] == expected.value.rpartition('#')[2])
         # Of QEMU's sources the names were compared before; others are their name.
         return expected.kind == 'path' and self.recorded.source_type == 'network'
+
+    def _is_elsewhere(self) -> bool:
+        """Tell whether another share is mounted elsewhere."""
+        old, new = (
+            self.driver.lock_names(info, volume=self.recorded) for info in (self.old, self.info)
+        )
+        return old != new
 
     def _counted(self) -> ConnectedVolume:
         """Return the volume with the paths that are left."""

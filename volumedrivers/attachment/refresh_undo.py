@@ -29,7 +29,7 @@ NOT_CONNECTED = f'not connected: {AGAIN}'
 # Until one of these was begun, nothing was taken away.
 _BEFORE = ('', 'identify', 'decrypt')
 # When one of these was begun, the row has what was connected by the new one.
-_AFTER = ('define', 'record', 'undo define')
+_AFTER = ('define', 'clean', 'record', 'undo define')
 
 
 class Abandon(Work):
