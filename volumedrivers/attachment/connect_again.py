@@ -286,8 +286,8 @@ class Repair(ConnectAgain):
         raise exception.InvalidOption(
             option='connection_info',
             found='one with other targets than the recorded one',
-            expected=f'that by which volume {self.volume_id} was connected; detach it, and '
-            'attach it with the new one',
+            expected=f'that by which volume {self.volume_id} was connected; refresh the volume '
+            'with the new one',
         )
 
     def _paths_that_work(self) -> int | None:

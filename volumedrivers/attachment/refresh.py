@@ -18,11 +18,11 @@ names the old ways and the new ones, so that a detach removes both.
 """
 
 import dataclasses
-import os
 import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import refresh_decision
 from volumedrivers.attachment import refresh_kinds
 from volumedrivers.attachment import refreshed_disk
 from volumedrivers.attachment.record import Operation
@@ -38,7 +38,6 @@ from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt import asked_paths
 from volumedrivers.libvirt import changed_ways
 from volumedrivers.libvirt import gone_paths
-from volumedrivers.libvirt import share_file
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.client_choice import ClientChoiceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
@@ -81,19 +80,22 @@ class Refresh(Work):
         self.removal = gone_paths.Removal()
         self.now: list[str] = []
         self.next_start: list[str] = []
-        self.others_have_it = False
         self._disk: Disk | None = None  # of the definition, as it was
         self._redefined = False
         self._is_mounted = False  # the share was, when the volume was connected
         self._also: tuple[str, ...] = ()  # ways that one of the new ones leads to
-        self.family, self.how = self._decide()
+        change = refresh_decision.Change(before, self.old, new, self.changed)
+        self.family, self.how = refresh_decision.decide(context, guest, change, self.others)
+        if self.how is How.SOURCE and new.secrets():
+            # By it the secret is found again that is about to be made.
+            self.learn(connection_info=new.to_dict())
         self.learn(wanted={'how': str(self.how), 'changed': list(self.changed)})
 
     @property
     def recorded(self) -> ConnectedVolume:
         """As it was connected before."""
         assert self.before is not None  # noqa: S101
-        assert self.before.volume is not None  # noqa: S101 - _decide has looked
+        assert self.before.volume is not None  # noqa: S101 - decide has looked
         return self.before.volume
 
     @property
@@ -355,7 +357,7 @@ class Refresh(Work):
         if self.guest.redefine_disk(fresh):
             self._redefined = True
             told = self.next_start if self.guest.is_running() else self.now
-            told.append(f'disk {self.record.target} is opened as {_written(fresh)}')
+            told.append(f'disk {self.record.target} is opened as {refreshed_disk.written(fresh)}')
 
     def undefine(self) -> None:
         if self._redefined and self._disk is not None:
@@ -417,52 +419,6 @@ class Refresh(Work):
             seconds=seconds,
             **paths_of(self.volume),
         )
-
-    def _decide(self) -> tuple[Family, How]:
-        """Look what has changed, and what can be done about it.
-
-        :raises RefreshRefused, IdentityMismatch
-        """
-        assert self.before is not None  # noqa: S101
-        volume = self.before.volume
-        if volume is None:
-            raise exception.NotRecorded(volume=self.volume_id, guest=self.guest.name)
-        family = refresh_kinds.family(volume, self.info, self.devices)
-        running = self.guest.is_running()
-        self.others_have_it = family is not Family.NETWORK and family is not Family.SHARE
-        self.others_have_it = self.others_have_it and 'block' in self.others().values()
-        in_use = running or self.others_have_it
-        refresh_kinds.require_same_volume(self.old, self.info, volume)
-        how = refresh_kinds.how(family, self.old, self.info, in_use=in_use)
-        if not self.changed and not self.is_void and not self._is_worth_it(how):
-            return family, How.RECORD
-        if family is Family.SHARE and running and self._has_the_file():
-            return family, How.RECORD
-        if how is How.REFUSE:
-            reason = refresh_kinds.REASONS.get(family, 'its new paths lead to another device')
-            if not running:
-                reason = f'{reason}, and other guests of this host have it'
-            raise exception.RefreshRefused(
-                volume_id=self.volume_id, guest=self.guest.name, reason=reason
-            )
-        if how is How.SOURCE and self.info.secrets():
-            # By it the secret is found again, which is about to be made.
-            self.learn(connection_info=self.info.to_dict())
-        return family, how
-
-    def _is_worth_it(self, how: How) -> bool:
-        """Tell whether something may be new although it does not show."""
-        assert self.before is not None  # noqa: S101
-        return how is not How.REFUSE and bool(self.before.problem or self.info.secrets())
-
-    def _has_the_file(self) -> bool:
-        """Tell whether the guest has been given the file already, by a snapshot."""
-        if not {'name', 'format'}.issuperset(self.changed):
-            return False
-        name = share_file.share_data(self.info).name
-        disk = guest_disks.find(self.guest, self.volume_id)
-        path = None if disk is None else disk.path
-        return path is not None and os.path.basename(path) == os.path.basename(name)
 
     def _is_the_volume(self, identity: typing.Any) -> bool:
         expected = self.recorded.identity
@@ -536,13 +492,3 @@ class Refresh(Work):
     def _connected(self) -> ConnectedVolume:
         assert self.found is not None  # noqa: S101
         return self.found
-
-
-def _written(disk: 'Disk') -> str:
-    """Say where the data of a disk is; nothing of it is secret."""
-    source = disk.source
-    hosts = ', '.join(
-        f'{host.name}:{host.port}' if host.port else str(host.name or host.socket or '')
-        for host in (() if source is None else source.hosts)
-    )
-    return guest_disks.source_of(disk) + (f' at {hosts}' if hosts else '')

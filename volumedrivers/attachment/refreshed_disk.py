@@ -20,6 +20,7 @@ import copy
 import dataclasses
 import typing
 
+from volumedrivers.attachment import guest_disks
 from volumedrivers.libvirt import guest_definition
 from volumedrivers.libvirt.disk import Disk
 from volumedrivers.libvirt.driver import DiskEncryption
@@ -70,6 +71,16 @@ def refreshed(
 def says_the_same(one: Disk, other: Disk) -> bool:
     """Tell whether libvirt opens the same data, in the same place, with the same secret."""
     return guest_definition.same_source(one, other) and _auth_of(one) == _auth_of(other)
+
+
+def written(disk: Disk) -> str:
+    """Say where the data of a disk is; nothing of it is secret."""
+    source = disk.source
+    hosts = ', '.join(
+        f'{host.name}:{host.port}' if host.port else str(host.name or host.socket or '')
+        for host in (() if source is None else source.hosts)
+    )
+    return guest_disks.source_of(disk) + (f' at {hosts}' if hosts else '')
 
 
 def _with_source(disk: Disk, fresh: Disk) -> Disk:
