@@ -46,6 +46,27 @@ _WORDS: typing.Final = {
 }
 
 
+class NotReadable(Exception):
+    """An answer that says yes, and nothing else that can be understood."""
+
+
+def require_readable(method: str, response: typing.Any) -> None:
+    """Refuse an answer that is not Cinder's; the SDK makes an empty thing of it.
+
+    :param response: that requests has made
+    :raises NotReadable: shows nothing of it
+    """
+    if response.status_code >= 300 or (method != 'GET' and not response.content):
+        return
+    try:
+        found = response.json()
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        # Without the decoder's error, which has all that it could not read.
+        raise NotReadable('the answer is not JSON, or ends in its middle') from None
+
+
 class Answer:
     """An answer that says no.
 
@@ -104,6 +125,9 @@ def why_none(error: BaseException) -> tuple[str, bool]:
     sent = True
     for one in _inside(error):
         name = type(one).__name__
+        if type(one).__module__.startswith('keystoneauth1'):
+            # Its ConnectTimeout is that of an answer as well.
+            continue
         sent = sent and name not in _NOT_SENT
         if name in _WORDS:
             words = _WORDS[name]

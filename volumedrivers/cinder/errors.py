@@ -184,8 +184,10 @@ class _Translation:
 
     def other(self, error: Exception) -> exception.VolumeDriversError:
         kinds = answers.kinds(error)
+        if isinstance(error, answers.NotReadable):
+            return self.unavailable(str(error), sent=True, answered=True)
         if 'JSONDecodeError' in kinds:
-            return self.unavailable('the answer is not JSON', sent=True)
+            return self.unavailable('the answer is not JSON', sent=True, answered=True)
         if 'ImpliedVersionMismatch' in kinds:
             return self.misconfigured(f'{self.plain(error)}; look at service_type')
         if isinstance(error, OSError):

@@ -16,6 +16,7 @@ import copy
 import typing
 
 from volumedrivers import exception
+from volumedrivers.cinder import answers
 from volumedrivers.cinder import endpoints
 
 if typing.TYPE_CHECKING:
@@ -53,11 +54,17 @@ def open_proxy(
         ours.default_microversion = None
         data = ours.get_endpoint_data()
         url = str(ours.get_endpoint())
-    except (keystoneauth.DiscoveryFailure, sdk.NotSupported):
+    except (keystoneauth.DiscoveryFailure, sdk.NotSupported) as error:
         url = connection.config.get_endpoint('block-storage')
         if url is not None:
-            # Says why, unless Cinder has come back meanwhile.
             _look(connection.session, url, place, source)
+            # It has come back meanwhile.
+            raise exception.CinderUnavailable(
+                endpoint=place,
+                action='version discovery',
+                reason=f'no version was found at first ({answers.sentence(str(error))})',
+                may_be_done=False,
+            ) from error
         raise
     most = None if data is None else data.max_microversion
     if most is None:
@@ -65,7 +72,19 @@ def open_proxy(
     else:
         speaks = (int(most[0]), int(most[1]))
     ours.default_microversion = text(min(speaks, version(MOST)))
+    _let_check(ours)
     return ours, speaks
+
+
+def _let_check(proxy: typing.Any) -> None:
+    send = proxy.request
+
+    def request(url: str, method: str, *args: typing.Any, **more: typing.Any) -> typing.Any:
+        response = send(url, method, *args, **more)
+        answers.require_readable(method, response)
+        return response
+
+    proxy.request = request
 
 
 def version(written: str) -> tuple[int, int]:
