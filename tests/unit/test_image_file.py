@@ -14,6 +14,7 @@
 
 import errno
 import os
+import pathlib
 import struct
 import subprocess
 
@@ -253,3 +254,40 @@ class TestWhatIsNoFile:
 
         monkeypatch.setattr('volumedrivers.host.image_file._check_format', forbidden)
         refused(path, 'qcow2', root, 'cannot be inspected: Permission denied')
+
+
+def test_a_qcow2_that_is_encrypted_is_called_raw_by_cinder(tmp_path: pathlib.Path) -> None:
+    """Its drivers for shares do so; of an encrypted volume the guest writes ciphertext only."""
+
+    def look(name: str, *, encrypted: bool = True) -> str:
+        found = image_file.inspect(
+            str(tmp_path / name), 'raw', root=str(tmp_path), seconds=10, encrypted=encrypted
+        )
+        return found.format
+
+    plain = qcow2_header(crypt_method=0)
+    luks = qcow2_header(crypt_method=2)
+    (tmp_path / 'plain').write_bytes(plain)
+    (tmp_path / 'luks').write_bytes(luks)
+    (tmp_path / 'header').write_bytes(b'LUKS\xba\xbe' + bytes(1024))
+    (tmp_path / 'short').write_bytes(luks[:35])
+    assert look('luks') == 'qcow2'
+    assert look('luks', encrypted=False) == 'raw'
+    # Not what Cinder makes; the guest gets it as it is declared.
+    assert look('plain') == look('header') == look('short') == 'raw'
+    below = tmp_path / 'below'
+    below.write_bytes(luks)
+    (tmp_path / 'backed').write_bytes(qcow2_header(crypt_method=2, backing=b'below'))
+    with pytest.raises(exception.UnsafeImage, match='declared raw and has a backing file'):
+        look('backed')
+
+
+def qcow2_header(*, crypt_method: int, backing: bytes = b'') -> bytes:
+    """Return what a version 3 image of 1 MiB begins with."""
+    offset = 512 if backing else 0
+    head = struct.pack(
+        '>4sIQIIQIIQQIIQQQQII',
+        *(b'QFI\xfb', 3, offset, len(backing), 16, 2**20, crypt_method),
+        *(1, 0x30000, 0x10000, 1, 0, 0, 0, 0, 0, 4, 104),
+    )
+    return (head.ljust(512, b'\0') + backing).ljust(2**18, b'\0')

@@ -20,6 +20,10 @@ with the rights of the hypervisor.
 A file that is declared raw is not looked into.  The guest may have written
 anything there, a qcow2 header as well; the XML says raw, so QEMU never looks
 for a format either, and what the header names is never opened.
+
+An encrypted volume is another matter.  Cinder's drivers for shares make its
+file as qcow2 and call it raw; what begins the file cannot be a guest's, of
+which only ciphertext gets there.
 """
 
 from collections.abc import Callable
@@ -66,6 +70,7 @@ _MAGIC = (
 
 # qcow2: https://qemu.readthedocs.io/en/latest/interop/qcow2.html
 _QCOW2 = struct.Struct('>4sIQIIQ')
+_QCOW2_LUKS = 2
 _QCOW2_BACKING_FORMAT = 0xE2792ACA
 _QCOW2_MAX_NAME = 1023
 
@@ -94,6 +99,7 @@ def inspect(
     root: str,
     seconds: float,
     volume_id: str | None = None,
+    encrypted: bool = False,
 ) -> ImageFile:
     """Check that a file is the image it is declared to be.
 
@@ -102,6 +108,8 @@ def inspect(
     :param root: directory that no backing file may lead out of
     :param seconds: how long the share may take to answer
     :param volume_id: for the messages only
+    :param encrypted: Cinder says that the volume is; then what is declared raw
+        may be a qcow2 that is encrypted, and nothing else
     :raises UnsafeImage: the file is something else, or names files outside
     :raises VolumeDeviceNotFound: there is no such file
     :raises MountFailed: reading it failed
@@ -110,7 +118,11 @@ def inspect(
 
     def look() -> ImageFile:
         try:
-            return _look(path, declared, os.path.realpath(root, strict=True), ())
+            real = os.path.realpath(root, strict=True)
+            kind = declared
+            if encrypted and declared == 'raw' and _with_file(path, _is_encrypted_qcow2):
+                kind = 'qcow2'
+            found = _look(path, kind, real, ())
         except FileNotFoundError as error:
             raise exception.VolumeDeviceNotFound(
                 volume_id=volume_id, reason=f'{error.filename} does not exist'
@@ -121,6 +133,10 @@ def inspect(
             raise exception.MountFailed(
                 source=path, mount_point=root, reason=f'it cannot be read: {error.strerror}'
             ) from error
+        if kind != declared and found.backing:
+            # Cinder calls one that has a snapshot qcow2.
+            raise _unsafe(path, 'it is declared raw and has a backing file')
+        return found
 
     return deadline.call(look, what=f'image {path}', seconds=seconds)
 
@@ -219,6 +235,15 @@ def _read_qcow2(path: str, file: typing.BinaryIO) -> tuple[str | None, str | Non
             form = head[position + 8 : position + 8 + size].decode('ascii', 'replace')
         position += 8 + (size + 7) // 8 * 8
     return os.fsdecode(name), form
+
+
+def _is_encrypted_qcow2(file: typing.BinaryIO) -> bool:
+    head = file.read(36)
+    return (
+        len(head) == 36
+        and head.startswith(b'QFI\xfb')
+        and struct.unpack_from('>I', head, 32)[0] == _QCOW2_LUKS
+    )
 
 
 def _guess(file: typing.BinaryIO) -> str | None:

@@ -15,6 +15,7 @@
 from collections.abc import Callable
 import contextlib
 import errno
+import functools
 import os
 import time
 import typing
@@ -219,15 +220,17 @@ class ShareMounts:
         return self.resolve(share, path.removeprefix(inside), volume_id=volume_id)
 
     def inspect(
-        self, path: str, declared: str | None, *, root: str, volume_id: str | None = None
+        self,
+        path: str,
+        declared: str | None,
+        *,
+        root: str,
+        volume_id: str | None = None,
+        encrypted: bool = False,
     ) -> image_file.ImageFile:
-        """Check that a file is the image it is declared to be, and safe.
-
-        See image_file.inspect, which this calls with the service's deadline.
-        """
-        return image_file.inspect(
-            path, declared, root=root, seconds=self.seconds, volume_id=volume_id
-        )
+        """Call image_file.inspect with the service's deadline."""
+        look = functools.partial(image_file.inspect, seconds=self.seconds, encrypted=encrypted)
+        return look(path, declared, root=root, volume_id=volume_id)
 
     def source_of(
         self, path: str, fstypes: tuple[str, ...], *, volume_id: str | None = None

@@ -92,6 +92,7 @@ class ShareFileDriver(VolumeDriver):
                 data.format,
                 root=share.mount_point,
                 volume_id=connection_info.volume_id,
+                encrypted=connection_info.encrypted,
             )
         except BaseException as error:
             # A guest that had it before keeps it.

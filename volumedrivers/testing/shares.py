@@ -70,7 +70,13 @@ class FakeShareMounts(ShareMounts):
         return path
 
     def inspect(
-        self, path: str, declared: str | None, *, root: str, volume_id: str | None = None
+        self,
+        path: str,
+        declared: str | None,
+        *,
+        root: str,
+        volume_id: str | None = None,
+        encrypted: bool = False,
     ) -> ImageFile:
         """Believe what is declared."""
         return ImageFile(path, declared or 'raw', 1 << 30, 1)
