@@ -17,6 +17,7 @@ meanwhile.  So journal and mounts are looked at again at the end, and nothing is
 said of those that have changed or are being worked on.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 import typing
 
@@ -45,10 +46,23 @@ def audit(context: 'AttachmentContext') -> 'tuple[Finding, ...]':
         guests there are
     :raises JournalUnusable, HostUnreadable
     """
+    return look(context)[1]
+
+
+def look(context: 'AttachmentContext') -> 'tuple[Facts, tuple[Finding, ...]]':
+    """Return what was looked at as well, for whoever looks further.
+
+    :raises HypervisorUnavailable, HypervisorError, JournalUnusable, HostUnreadable
+    """
     facts = audit_facts.gather(context)
     found = tuple(_all(facts))
     if found:
         found = tuple(_still_true(facts, found))
+    return facts, in_order(found)
+
+
+def in_order(found: 'Iterable[Finding]') -> 'tuple[Finding, ...]':
+    """Return them with the problems first."""
     return tuple(
         sorted(
             found,

@@ -16,6 +16,7 @@ Journal first and guests after it: an attachment that comes or goes meanwhile is
 known by its row having changed when the audit is done.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 import dataclasses
 import os
@@ -197,13 +198,28 @@ def _guests(context: 'AttachmentContext') -> 'Iterator[tuple[str, GuestSources]]
             continue  # it went while we looked
 
 
+def sizes(facts: Facts, wanted: Iterable[str]) -> dict[tuple[str, str], int]:
+    """Return the bytes of the disks of more running guests, by UUID and target.
+
+    :param wanted: UUIDs of guests; those that may hang are left out
+    :raises HypervisorUnavailable
+    """
+    from volumedrivers.libvirt import whole_host  # noqa: PLC0415 - imports libvirt
+
+    guests = [facts.guests[uuid] for uuid in wanted if uuid in facts.guests]
+    safe = {one.uuid for one in guests if one.is_running and _answers(facts, one)}
+    return whole_host.capacities(facts.context.hypervisor, safe)
+
+
 def _can_be_sized(facts: Facts, guest: 'GuestSources') -> bool:
-    """Tell whether libvirt can be asked for disk sizes without looking at what may hang."""
-    if not guest.is_running:
-        return False
-    wanted = False
+    """Tell whether libvirt is to be asked for disk sizes, and can be."""
+    has_devices = any(disk.type == 'block' for disk in guest.disks)
+    return guest.is_running and has_devices and _answers(facts, guest)
+
+
+def _answers(facts: Facts, guest: 'GuestSources') -> bool:
+    """Tell whether libvirt can look at all disks without looking at what may hang."""
     for disk in guest.disks:
-        wanted = wanted or disk.type == 'block'
         if disk.source.startswith('gluster:'):
             return False  # libvirt would ask its server
         for path in disk.paths:
@@ -212,7 +228,7 @@ def _can_be_sized(facts: Facts, guest: 'GuestSources') -> bool:
             answer = facts.shares.get(place)
             if facts.walk.may_hang(place) and (answer is None or answer.problem):
                 return False
-    return wanted
+    return True
 
 
 def _ask_shares(facts: Facts) -> dict[str, share_health.Answer]:

@@ -27,6 +27,7 @@ from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.block_storage import adopt
+from volumedrivers.attachment.block_storage import audit
 from volumedrivers.attachment.block_storage import extend
 from volumedrivers.attachment.block_storage import image_metadata
 from volumedrivers.attachment.block_storage import legacy_flow
@@ -56,6 +57,7 @@ from volumedrivers.attachment.block_storage.swap import SwapVolume
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.attachment.results import Finding
 from volumedrivers.attachment.results import Outcome
 from volumedrivers.cinder import attachments
 from volumedrivers.cinder import migration
@@ -356,6 +358,17 @@ class VolumeManager:
             how to connect a volume again after a reboot
         """
         return recover.recover(self.context, connection_infos)
+
+    def audit(self) -> tuple[Finding, ...]:
+        """Compare journal, guests, host and Cinder, and change nothing; problems first.
+
+        A Cinder that cannot be asked is a finding, never "all is right".
+
+        :raises HypervisorUnavailable, HypervisorError: libvirt could not say
+            what guests there are; never "nothing there" instead
+        :raises JournalUnusable, HostUnreadable
+        """
+        return audit.audit(self.context)
 
     def list(self) -> tuple[ListedVolume, ...]:
         """Return the volumes of the project, and which guests of this host have them.

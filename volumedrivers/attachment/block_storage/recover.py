@@ -172,11 +172,13 @@ class _Cinder:
         """Return the attachments that are complete, of the whole project."""
         if self._attached is None:
             storage = self._context.storage
+
+            def list_attachments() -> frozenset[str]:
+                listed = storage.proxy.attachments()
+                return frozenset(str(one.id) for one in listed if one.status == 'attached')
+
             try:
-                listed = storage.ask(lambda: tuple(storage.proxy.attachments()))
-                self._attached = frozenset(
-                    str(one.id) for one in listed if one.status == 'attached'
-                )
+                self._attached = storage.ask(list_attachments)
             except exception.VolumeDriversError as error:
                 self.silent = str(error)
                 self._attached = frozenset()
