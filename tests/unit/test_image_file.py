@@ -276,7 +276,7 @@ def test_a_qcow2_that_is_encrypted_is_called_raw_by_cinder(tmp_path: pathlib.Pat
     # Not what Cinder makes; the guest gets it as it is declared.
     assert look('plain') == look('header') == look('short') == 'raw'
     below = tmp_path / 'below'
-    below.write_bytes(luks)
+    below.write_bytes(bytes(1024))
     (tmp_path / 'backed').write_bytes(qcow2_header(crypt_method=2, backing=b'below'))
     with pytest.raises(exception.UnsafeImage, match='declared raw and has a backing file'):
         look('backed')
