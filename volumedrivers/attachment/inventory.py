@@ -53,6 +53,11 @@ class JournalReader:
         """The file."""
         return self._journal.path
 
+    def check(self) -> None:
+        """As Journal.check."""
+        if self._is_there():
+            self._journal.check()
+
     def get(self, key: str) -> Record | None:
         """As Journal.get."""
         return self._journal.get(key) if self._is_there() else None
