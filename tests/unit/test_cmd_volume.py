@@ -39,8 +39,11 @@ from volumedrivers import exception
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.block_storage.manager import make_volume_manager
 from volumedrivers.attachment.block_storage.results import VolumeRefreshResult
+from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.attachment.results import Finding
 from volumedrivers.attachment.results import paths_of
 from volumedrivers.cmd import main
+from volumedrivers.cmd.no_cinder import NoBlockStorage
 
 NAME = 'data1'
 OTHER = '22222222-2222-2222-2222-222222222222'
@@ -619,7 +622,7 @@ def test_recover_settles_cinder_too(shell: CinderShell, monkeypatch: pytest.Monk
     monkeypatch.setenv('OS_CLIENT_CONFIG_FILE', '/nonexistent')
     (row,) = shell.json('recover', code=5)
     assert (row['operation'], row['action']) == ('volume attach', 'failed')
-    assert 'only what is recorded of it is known' in shell.err
+    assert 'only guests and this host are recovered: ' in shell.err
     monkeypatch.undo()
     monkeypatch.setenv('OS_CLIENT_CONFIG_FILE', str(shell.directory.parent / 'clouds.yaml'))
     (row,) = shell.json('--os-cloud', 'demo', 'recover')
@@ -636,7 +639,8 @@ def test_recover_asks_no_cinder_that_nobody_named(
     assert shell.run('recover') == 0
     assert shell.cinder.requests == []
     monkeypatch.setenv('OS_CLOUD', 'nothing')
-    assert shell.run('recover') == 3
+    assert shell.run('recover') == 0
+    assert 'only guests and this host are recovered: ' in shell.err
     assert "has no cloud 'nothing'" in shell.err
 
 
@@ -646,7 +650,7 @@ def test_configuration_names_cinder(shell: CinderShell, monkeypatch: pytest.Monk
     file.write_text(f'[cinder]\nauth_type = none\nendpoint_override = {shell.cinder.url}/v3\n')
     assert len(shell.json('--config-file', str(file), 'volume', 'list')) == 2
     file.write_text('[cinder]\nauth_type = nonsense\n')
-    assert shell.run('--config-file', str(file), 'recover') == 3
+    assert shell.run('--config-file', str(file), 'recover') == 0
     assert 'nonsense' in shell.err
 
 
@@ -717,3 +721,35 @@ def test_swap_takes_the_ids_that_cinder_gives(
     code = shell.run('volume', 'swap', 'web1', fake.VOLUME_ID, OTHER, '--bandwidth', '1M')
     assert code == 5
     assert given == ['web1', fake.VOLUME_ID, OTHER, 2**20]
+
+
+def test_audit_looks_at_cinder_where_there_is_one(
+    shell: CinderShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(name: str) -> typing.Any:
+        finding = Finding('lost', 'problem', 'web1', fake.GUEST_UUID, 'v', name, 'why', 'do it')
+        return lambda self: (finding,) if name in found else ()
+
+    found = ['Cinder']
+    monkeypatch.setattr(VolumeManager, 'audit', of('Cinder'))
+    monkeypatch.setattr(AttachmentManager, 'audit', of('host'))
+    assert [row['what'] for row in shell.json('audit', code=8)] == ['Cinder']
+    assert shell.run('audit', '--no-cinder') == 0
+    assert shell.out == 'The journal, the guests and this host agree.\n'
+    found.clear()
+    assert shell.run('audit') == 0
+    assert shell.out == 'The journal, the guests, this host and Cinder agree.\n'
+    monkeypatch.delenv('OS_CLOUD')
+    found.append('host')
+    assert [row['what'] for row in shell.json('audit', code=8)] == ['host']
+    # What is recorded of a Cinder is enough, and one that is not found is no error.
+    shell.run('--os-cloud', 'demo', 'volume', 'attach', 'web1', NAME)
+    monkeypatch.setenv('OS_CLOUD', 'nothing')
+    assert shell.run('audit') == 0
+
+
+def test_audit_of_a_cinder_that_cannot_be_asked() -> None:
+    storage = NoBlockStorage(exception.CinderNotConfigured(reason='nobody says where it is'))
+    for ask in (lambda: storage.proxy, lambda: storage.endpoint):
+        with pytest.raises(exception.CinderNotConfigured, match='nobody says where it is'):
+            ask()

@@ -14,13 +14,10 @@
 
 import argparse
 import functools
-import logging
 import os
 import typing
 
 from volumedrivers import exception
-
-LOG = logging.getLogger(__name__)
 
 if typing.TYPE_CHECKING:
     from oslo_config import cfg
@@ -39,11 +36,13 @@ class Services:
     """Configuration, drivers, libvirt and Cinder of one run of the command line.
 
     :ivar observer: is told of each step of an operation
+    :ivar why_no_cinder: found out by volumes_to_check
     :ivar mask: hides the secrets of Cinder's answers
     """
 
     observer: 'Observer | None' = None
     mask: 'Mask | None' = None
+    why_no_cinder: exception.CinderNotConfigured | None = None
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -162,23 +161,17 @@ class Services:
     def volumes_to_check(self) -> 'VolumeManager | None':
         """Return what also looks at Cinder's side; None: nothing says that there is a Cinder.
 
-        What is recorded of a Cinder that is not configured is told with the
-        reason why it cannot be asked.
-
-        :raises CinderNotConfigured: it is, and wrongly
+        One that cannot be asked must not keep anybody from guest and host.
         """
         from volumedrivers.cmd import no_cinder  # noqa: PLC0415
 
-        recorded = self.host_only.has_any()
-        if not recorded and not self._names_cinder():
+        if not self.host_only.has_any() and not self._names_cinder():
             return None
         try:
             return self.volumes
         except exception.CinderNotConfigured as error:
-            if not recorded:
-                raise
-            LOG.warning('%s; only what is recorded of it is known', error)
-            # Looked up by ``volumes``, as if it were one.
+            # Of which ``volumes`` is made in the place of the one there is not.
+            self.why_no_cinder = error
             self.storage = no_cinder.NoBlockStorage(error)
             return self.volumes
 

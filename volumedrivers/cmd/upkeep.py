@@ -28,6 +28,7 @@ from volumedrivers.cmd import text
 
 LOG = logging.getLogger(__name__)
 
+_ALL_AGREE = 'The journal, the guests, this host and Cinder agree.'
 _SEVERITY_WIDTH = 9
 _UNSETTLED = ('failed', 'running')
 # How a dry run calls what would be done.
@@ -58,7 +59,7 @@ class Audit(base.Lister):
         'what_to_do',
     )
     TEXT_COLUMNS = ('severity', 'kind', 'guest', 'volume_id', 'what', 'detail', 'what_to_do')
-    NOTHING = 'The journal, the guests and this host agree.'
+    NOTHING: str = 'The journal, the guests and this host agree.'
     EPILOG = (
         f'For cron: exits with 0 if there is no problem (notes are none), and with '
         f'{errors.DISAGREEMENT} if there is one.'
@@ -68,13 +69,17 @@ class Audit(base.Lister):
         """Take --problems."""
         parser = super().get_parser(prog_name)
         parser.add_argument('--problems', action='store_true', help='leave out the notes')
+        _add_no_cinder(parser)
         return parser
 
     def act(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Return a row for each finding."""
         services = self.program.services
         services.set_up(only_look=True)
-        rows = [finding.to_dict() for finding in services.manager.audit()]
+        manager = None if args.no_cinder else services.volumes_to_check()
+        if manager is not None:
+            self.NOTHING = _ALL_AGREE
+        rows = [finding.to_dict() for finding in (manager or services.manager).audit()]
         if any(row['severity'] == 'problem' for row in rows):
             self.exit_code = errors.DISAGREEMENT
         return [row for row in rows if row['severity'] == 'problem' or not args.problems]
@@ -149,6 +154,8 @@ class Recover(dry_run.Operations):
         """Return a row for each attachment that was looked after."""
         services = self.program.services
         manager = None if args.no_cinder else services.volumes_to_check()
+        if services.why_no_cinder is not None:
+            LOG.warning('only guests and this host are recovered: %s', services.why_no_cinder)
         found = (manager or services.manager).recover(self._infos)
         return [outcome.to_dict() for outcome in found]
 
