@@ -83,6 +83,7 @@ class FakeProxy:
     :ivar before: errors that a call raises, and does nothing; each once, unless
         it is to be for ever
     :ivar after: errors that it raises when all is done
+    :ivar hidden: volumes that no list shows
     :ivar late: names of calls that are not answered, and done in ``catch_up``
     """
 
@@ -93,6 +94,7 @@ class FakeProxy:
         self.late: set[str] = set()
         self._under_way: list[Callable[[], object]] = []
         self.for_ever = False
+        self.hidden: set[str] = set()
         self.volumes_: dict[str, dict[str, typing.Any]] = {}
         self.attachments_: dict[str, dict[str, typing.Any]] = {}
         self.make_volume(fake.VOLUME_ID)
@@ -192,6 +194,8 @@ class FakeProxy:
     def attachments(self, **query: typing.Any) -> Iterator[Attachment]:
         self._do('attachments')
         for one in list(self.attachments_.values()):
+            if one['volume_id'] in self.hidden:
+                continue
             if query.get('volume_id') not in (None, one['volume_id']):
                 continue
             if query.get('instance_id') not in (None, one['instance']):
@@ -212,7 +216,8 @@ class FakeProxy:
     def volumes(self, details: bool = True, **query: typing.Any) -> Iterator[Volume]:
         self._do('volumes')
         for one in list(self.volumes_.values()):
-            yield self._show_volume(one)
+            if one['id'] not in self.hidden:
+                yield self._show_volume(one)
 
     def begin_volume_detaching(self, volume: str) -> None:
         def do() -> None:
