@@ -131,6 +131,14 @@ def wait(
         pause = min(2.0, pause * 1.5)
 
 
+def is_read_only(volume: typing.Any) -> bool:
+    """Tell whether Cinder lets nobody write to a volume (``os-update_readonly_flag``).
+
+    :param volume: the SDK's
+    """
+    return str((volume.metadata or {}).get('readonly', '')).lower() == 'true'
+
+
 def encryption(storage: 'BlockStorage', volume_id: str) -> Mapping[str, typing.Any]:
     """Return what Cinder says of a volume's encryption; the SDK has no call for it.
 

@@ -114,7 +114,8 @@ class VolumeManager:
         :param volume: name or id in Cinder
         :param request: None, or one with bus '': the bus is the one that the image
             of a bootable volume asks for (hw_disk_bus), else virtio
-        :param read_only: the guest cannot write to it
+        :param read_only: the guest cannot write to it; nor can it to one that
+            Cinder has as read-only
         :param legacy: by the calls from before Cinder had attachments; only for
             a Cinder that has none: nobody but this host's journal knows then
             who reserved the volume
@@ -145,7 +146,7 @@ class VolumeManager:
                 volume_name=found.name or '',
                 flow=Flow.LEGACY if legacy else Flow.ATTACHMENT,
                 instance=domain.uuid if context.options.cinder_instance else None,
-                mode='ro' if read_only else 'rw',
+                mode='ro' if read_only or volumes.is_read_only(found) else 'rw',
                 wanted={'others': self._others(found)},
             )
             job = AttachVolume(

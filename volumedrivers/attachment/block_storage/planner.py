@@ -170,7 +170,7 @@ class VolumePlanner:
             volume_name=volume.name or '',
             flow=Flow.LEGACY if legacy else Flow.ATTACHMENT,
             instance=domain.uuid if context.options.cinder_instance else None,
-            mode='ro' if read_only else 'rw',
+            mode='ro' if read_only or volumes.is_read_only(volume) else 'rw',
         )
 
     def _target(self, domain: 'Guest', request: DiskRequest) -> str:
