@@ -122,13 +122,15 @@ def shared_cinder(
         options=fake_nova.options,
         gives_way=True,
     )
-    yield shared
-    if shared.log.exists():
-        if not shared.is_running:
-            shared.start()
-        assert contents(shared) == []
-        assert files(shared) == []
-    shared.stop()
+    try:
+        yield shared
+        if shared.log.exists():
+            if not shared.is_running:
+                shared.start()
+            assert contents(shared) == []
+            assert files(shared) == []
+    finally:
+        shared.stop()
     assert exported_below(directory) == []
 
 
@@ -142,6 +144,12 @@ def cinder(shared_cinder: EmbeddedCinder, all_faults: Faults) -> Iterator[Embedd
     if not shared_cinder.is_running:
         shared_cinder.start()
     sweep(shared_cinder)
+
+
+@pytest.fixture
+def admin(cinder: EmbeddedCinder) -> typing.Any:
+    """The SDK's proxy for Cinder as it is, of an administrator."""
+    return cinder.connection.block_storage
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def contents(cinder: EmbeddedCinder) -> list[str]:
         *(f'snapshot {one.id}' for one in proxy.snapshots(all_projects=True)),
         *(f'volume {one.id}' for one in proxy.volumes(all_projects=True)),
         *(f'type {one}' for one in types),
-        *(f'qos {one.id}' for one in proxy.get('/qos-specs').json()['qos_specs']),
+        *(f'qos {one["id"]}' for one in proxy.get('/qos-specs').json()['qos_specs']),
     ]
 
 

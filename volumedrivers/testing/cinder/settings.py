@@ -22,6 +22,8 @@ PROJECT = 'a' * 32
 TOKEN = f'admin:{PROJECT}'
 HOST = 'embedded'
 PASTE = 'api-paste.ini'
+KEY_MANAGER = 'volumedrivers.testing.cinder.keys.FileKeyManager'
+KEYS_GROUP = 'testing_keys'
 
 Sections = dict[str, dict[str, str]]
 
@@ -56,14 +58,16 @@ def sections(
             'backend_stats_polling_interval': '3',
             # How long the scheduler waits for back ends, which are there already.
             'scheduler_driver_init_wait_time': '1',
+            # Ten volumes are soon used up.
+            'quota_volumes': '-1',
+            'quota_snapshots': '-1',
+            'quota_gigabytes': '-1',
         },
         'database': {'connection': f'sqlite:///{directory}/cinder.sqlite'},
         'oslo_concurrency': {'lock_path': str(locks)},
         'coordination': {'backend_url': f'file://{locks}'},
-        'key_manager': {
-            'backend': 'cinder.keymgr.conf_key_mgr.ConfKeyManager',
-            'fixed_key': '00' * 32,
-        },
+        'key_manager': {'backend': KEY_MANAGER},
+        KEYS_GROUP: {'directory': str(directory / 'keys')},
         'oslo_messaging_notifications': {'driver': 'noop'},
     }
     for name, options in backends.items():
