@@ -159,7 +159,7 @@ def require_possible(volume: typing.Any, *, read_only: bool) -> None:
     found = ''
     if volume.is_multiattach:
         found = f'volume {volume.id}, which more than one guest may have'
-    elif read_only:
+    elif read_only or volumes.is_read_only(volume):
         found = 'a read-only attachment'
     if found:
         raise exception.InvalidOption(
