@@ -625,6 +625,13 @@ def test_recover_settles_cinder_too(shell: CinderShell, monkeypatch: pytest.Monk
     assert 'only guests and this host are recovered: ' in shell.err
     monkeypatch.undo()
     monkeypatch.setenv('OS_CLIENT_CONFIG_FILE', str(shell.directory.parent / 'clouds.yaml'))
+    before = list(shell.cinder.changes)
+    (row,) = shell.json('--os-cloud', 'demo', 'recover', '--dry-run')
+    assert (row['operation'], row['action']) == ('volume attach', 'undone')
+    assert row['steps'][0]['actions'][0].startswith('delete attachment ')
+    assert shell.run('--os-cloud', 'demo', 'recover', '--dry-run') == 0
+    assert 'nothing of the volume is in the guest or on this host' in shell.out
+    assert shell.cinder.changes == before
     (row,) = shell.json('--os-cloud', 'demo', 'recover')
     assert row['action'] == 'undone'
     assert shell.cinder.attachments == {}

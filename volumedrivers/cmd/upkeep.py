@@ -41,6 +41,8 @@ _WOULD = {
 }
 
 if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.manager import VolumeManager
+    from volumedrivers.attachment.manager import AttachmentManager
     from volumedrivers.attachment.plan import Plan
     from volumedrivers.attachment.plan import PlannedOutcome
 
@@ -152,16 +154,19 @@ class Recover(dry_run.Operations):
 
     def do(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Return a row for each attachment that was looked after."""
-        services = self.program.services
-        manager = None if args.no_cinder else services.volumes_to_check()
-        if services.why_no_cinder is not None:
-            LOG.warning('only guests and this host are recovered: %s', services.why_no_cinder)
-        found = (manager or services.manager).recover(self._infos)
+        found = self._manager(args).recover(self._infos)
         return [outcome.to_dict() for outcome in found]
 
     def plan(self, args: argparse.Namespace) -> 'Iterable[PlannedOutcome]':
         """Say what recovering would do."""
-        return self.program.services.manager.plan.recover(self._infos)
+        return self._manager(args).plan.recover(self._infos)
+
+    def _manager(self, args: argparse.Namespace) -> 'AttachmentManager | VolumeManager':
+        services = self.program.services
+        manager = None if args.no_cinder else services.volumes_to_check()
+        if services.why_no_cinder is not None:
+            LOG.warning('only guests and this host are recovered: %s', services.why_no_cinder)
+        return manager or services.manager
 
     def settle(self, rows: Sequence[Mapping[str, typing.Any]]) -> None:
         """Let what has to be done again count."""

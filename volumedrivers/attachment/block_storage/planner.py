@@ -26,12 +26,14 @@ from volumedrivers.attachment.block_storage import adopt
 from volumedrivers.attachment.block_storage import image_metadata
 from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage import naming
+from volumedrivers.attachment.block_storage import plan_recover
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.detach import DetachVolume
 from volumedrivers.attachment.block_storage.reader import only_look
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.plan import Plan
+from volumedrivers.attachment.plan import PlannedOutcome
 from volumedrivers.attachment.plan import PlannedStep
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
@@ -39,6 +41,7 @@ from volumedrivers.cinder import volumes
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.context import StorageContext
+    from volumedrivers.connection_info import ConnectionInfo
     from volumedrivers.libvirt.guest import Guest
 
 _AS_CINDER_SAYS = 'as Cinder says when it has exported the volume, which it does only then'
@@ -155,6 +158,15 @@ class VolumePlanner:
             'record': f'remove the reservation from {context.host.journal.path}',
         }
         return self._plan(job, found, _steps(job, actions, here.steps), here=here)
+
+    def recover(
+        self, connection_infos: 'Mapping[str, ConnectionInfo] | None' = None
+    ) -> tuple[PlannedOutcome, ...]:
+        """Say what recover would do, with guests, host and Cinder.
+
+        :raises JournalUnusable
+        """
+        return plan_recover.recovering(self._context, connection_infos)
 
     def _new(
         self, domain: 'Guest', volume: typing.Any, *, read_only: bool, legacy: bool

@@ -61,18 +61,7 @@ def settle(
         return settle_swap.settle(context, found, record)
     disk = _disk(context, found)
     cinder = flow.of(context.storage, found)
-    side, attachment_id = cinder.look(found)
-    here = disk is not None or record is not None
-    seen = Seen(
-        operation=found.operation,
-        step=found.step,
-        here=here,
-        side=side,
-        known=found.attachment_id is not None,
-        named=found.instance is not None,
-        early=_is_early(context, found),
-        begun=here and _is_detaching(context, found),
-    )
+    seen, attachment_id = see(context, found, here=disk is not None or record is not None)
     done = settle_decision.decide(seen)
     now = dataclasses.replace(found, attachment_id=attachment_id)
     if done is Do.NOTHING:
@@ -106,6 +95,26 @@ def settle(
         if done is Do.FORGET and found.operation is not Operation.ATTACH:
             detail = 'Cinder had the volume back already'
     return UNDONE if settle_decision.is_undone(seen, done) else FINISHED, detail
+
+
+def see(context: 'StorageContext', found: Reservation, *, here: bool) -> tuple[Seen, str | None]:
+    """Ask Cinder what it has of a row; return what there is, and the attachment's id.
+
+    :param here: whether guest or host have the volume
+    :raises VolumeDriversError: Cinder could not say
+    """
+    side, attachment_id = flow.of(context.storage, found).look(found)
+    seen = Seen(
+        operation=found.operation,
+        step=found.step,
+        here=here,
+        side=side,
+        known=found.attachment_id is not None,
+        named=found.instance is not None,
+        early=_is_early(context, found),
+        begun=here and _is_detaching(context, found),
+    )
+    return seen, attachment_id
 
 
 def require_same_cinder(context: 'StorageContext', found: Reservation) -> None:
