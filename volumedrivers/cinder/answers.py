@@ -56,7 +56,9 @@ def require_readable(method: str, response: typing.Any) -> None:
     :param response: that requests has made
     :raises NotReadable: shows nothing of it
     """
-    if response.status_code >= 300 or (method != 'GET' and not response.content):
+    # Some requests that change something are GETs; 202 and 204 announce no content.
+    empty = method != 'GET' or response.status_code in (202, 204)
+    if response.status_code >= 300 or (empty and not response.content):
         return
     try:
         found = response.json()
