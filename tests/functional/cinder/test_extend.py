@@ -29,6 +29,7 @@ from volumedrivers.attachment.results import ExtendResult
 from volumedrivers.cinder.block_storage import BlockStorage
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.testing.cinder import settings
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
 from volumedrivers.testing.cinder.nova_events import FakeNova
@@ -162,11 +163,18 @@ def test_a_back_end_that_fails(
 
 
 def test_more_than_the_quota(
-    volume_manager: VolumeManager, make_volume: VolumeMaker, iscsi: IscsiBackend
+    volume_manager: VolumeManager,
+    storage: BlockStorage,
+    make_volume: VolumeMaker,
+    iscsi: IscsiBackend,
 ) -> None:
     volume = make_volume(iscsi)
-    with pytest.raises(exception.CinderError, match='gigabytes') as caught:
-        volume_manager.extend(volume.id, 5000 * GIB)
+    storage.proxy.update_quota_set(settings.PROJECT, gigabytes=3)
+    try:
+        with pytest.raises(exception.CinderError, match='quota') as caught:
+            volume_manager.extend(volume.id, 4 * GIB)
+    finally:
+        storage.proxy.revert_quota_set(settings.PROJECT)
     assert caught.value.status == 413
     assert (volume.get().size, volume.status) == (1, 'available')
 
