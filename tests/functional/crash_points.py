@@ -26,13 +26,13 @@ GOOD = frozenset((FINISHED, UNDONE, NOTHING, 'reconnected'))
 # In the order in which the table has them.
 OPERATIONS = (
     *('attach', 'detach', 'extend', 'recover', 'reconnect', 'repair', 'forget'),
-    *('volume attach', 'volume detach', 'volume recover'),
+    *('volume attach', 'volume detach', 'volume refresh', 'volume recover'),
 )
 STEPS = (
     *('reserve', 'export', 'begin'),
     *('connect', 'identify', 'encrypt', 'attach', 'undo attach', 'undo encrypt', 'undo connect'),
     *('extend', 'resize', 'verify', 'detach', 'decrypt', 'disconnect', 'prove'),
-    *('complete', 'undo complete', 'undo reserve', 'release', 'record', ''),
+    *('complete', 'undo complete', 'undo reserve', 'refresh', 'release', 'record', ''),
 )
 
 _SHARE = frozenset(('raw', 'qcow2', 'luks'))

@@ -97,6 +97,8 @@ def perform(manager: VolumeManager, guest: str, call: Call) -> object:
         return manager.attach(guest, *arguments, DiskRequest(bus='scsi')).to_dict()
     if name == 'detach':
         return manager.detach(guest, *arguments).to_dict()
+    if name == 'refresh':
+        return manager.refresh(guest, *arguments).to_dict()
     outcomes = manager.recover()
     return [(one.action, one.detail) for one in outcomes]
 

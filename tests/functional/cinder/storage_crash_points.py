@@ -25,6 +25,7 @@ _ROWS = 'volumedrivers.attachment.block_storage.reservations:Reservations.'
 _COMPLETE = 'volumedrivers.attachment.block_storage.attach:AttachVolume.complete'
 
 ATTACH, DETACH, RECOVER = 'volume attach', 'volume detach', 'volume recover'
+REFRESH = 'volume refresh'
 
 RESERVE = 'POST /attachments'
 EXPORT = 'PUT /attachments/*'
@@ -108,6 +109,33 @@ def detach_points() -> tuple[Point, ...]:
         at.step('release', 'after', FINISHED),
         at.transaction('record', FINISHED),
         at.hook('record', 'row gone', _ROWS + 'remove', 'after', NOTHING, step='record'),
+    )
+
+
+def refresh_points(*, by_qemu: bool) -> tuple[Point, ...]:
+    """Return the points of a refresh.
+
+    :param by_qemu: of a volume that QEMU opens itself, with a password
+    """
+    at = _of(REFRESH)
+    inner = ('connect', 'verify', 'define') if by_qemu else ()
+    return (
+        at.written('export', 'nothing written', 'before', 0, NOTHING),
+        at.written('export', 'written', 'after', 0, UNDONE),
+        *at.asked('export', EXPORT, UNDONE, UNDONE, UNDONE),
+        at.step('export', 'after', UNDONE),
+        at.written('complete', 'written', 'after', 2, UNDONE),
+        *at.asked('complete', COMPLETE, UNDONE, UNDONE, UNDONE),
+        at.step('complete', 'after', UNDONE),
+        *(
+            at.inner('refresh', step, moment, UNDONE)
+            for step in inner
+            for moment in ('before', 'after')
+        ),
+        at.inner('refresh', 'record', 'before', UNDONE),
+        at.inner('refresh', 'record', 'after', UNDONE),
+        at.transaction('record', UNDONE),
+        at.step('record', 'after', NOTHING),
     )
 
 

@@ -26,41 +26,32 @@ import pytest
 from tests.functional.cinder import storage_crash_points
 from tests.functional.cinder.crash_bench import CrashBench
 from tests.functional.cinder.made_volumes import MadeVolume
-from tests.functional.cinder.made_volumes import VolumeMaker
 from volumedrivers import exception
 from volumedrivers.libvirt.hypervisor import Hypervisor
-from volumedrivers.testing import guests
 from volumedrivers.testing.cinder.backends import IscsiBackend
-from volumedrivers.testing.cinder.backends import NfsBackend
 from volumedrivers.testing.cinder.embedded import EmbeddedCinder
 from volumedrivers.testing.cinder.faults import Faults
 
 
 @pytest.fixture(scope='module')
 def bench(
-    mounts: pathlib.Path, hypervisor: Hypervisor, tmp_path_factory: pytest.TempPathFactory
+    mounts: pathlib.Path,
+    hypervisor: Hypervisor,
+    shared_cinder: EmbeddedCinder,
+    all_faults: Faults,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[CrashBench]:
-    faults = Faults()
+    if not shared_cinder.is_running:
+        shared_cinder.start()
     directory = tmp_path_factory.mktemp('crash')
-    backends = [NfsBackend(), IscsiBackend()]
-    with EmbeddedCinder(directory / 'cinder', backends, serve=True, wrap=faults.wrap) as cinder:
-        guest = guests.start_guest(hypervisor, 'crashes', persistent=True)
-        made = CrashBench(directory, mounts, cinder, faults, hypervisor, guest)
-        yield made
-        made.close()
-        guests.remove_guest(guest)
-
-
-@pytest.fixture(scope='module')
-def volumes(bench: CrashBench) -> dict[str, MadeVolume]:
-    """One of each back end, for all tests of this module."""
-    make = VolumeMaker(bench.storage.proxy)
-    return {one.name: make(one) for one in bench.cinder.backends}
+    made = CrashBench(directory, mounts, shared_cinder, all_faults, hypervisor)
+    yield made
+    made.close()
 
 
 @pytest.fixture(params=['nfs', 'iscsi'])
-def volume(request: pytest.FixtureRequest, volumes: dict[str, MadeVolume]) -> MadeVolume:
-    return volumes[request.param]
+def volume(request: pytest.FixtureRequest, bench: CrashBench) -> MadeVolume:
+    return bench.volumes[request.param]
 
 
 @pytest.mark.timeout(300)
@@ -93,6 +84,25 @@ def test_detach(bench: CrashBench, volume: MadeVolume) -> None:
             bench.require_nothing(volume, point)
             with pytest.raises(exception.NotRecorded):
                 bench.perform('detach', volume.id)
+
+
+@pytest.mark.timeout(300)
+def test_refresh(bench: CrashBench, volume: MadeVolume) -> None:
+    """The attachment is the same one all the time; refreshed again, all is as it was."""
+    bench.perform('attach', volume.id)
+    (attachment,) = volume.attachments()
+    by_qemu = volume.backend.name == 'iscsi'
+    for point in storage_crash_points.refresh_points(by_qemu=by_qemu):
+        bench.kill(point, 'refresh', volume.id)
+        assert volume.status in ('in-use', 'attaching'), str(point)
+        assert [one.id for one in volume.attachments()] == [attachment.id], str(point)
+        bench.recover(volume, point)
+        assert volume.status == 'in-use', str(point)
+        done = bench.perform('refresh', volume.id)
+        assert done['attachment_id'] == attachment.id
+        bench.require_attached(volume, point)
+    bench.perform('detach', volume.id)
+    bench.require_nothing(volume, 'at the end')
 
 
 @pytest.mark.timeout(300)
