@@ -258,7 +258,8 @@ def test_dry_run_of_recover(host: Host, shell: Shell) -> None:
     host.guest.present.clear()
     host.change(operation='detach', step='disconnect')
     (row,) = shell.json('recover', '--dry-run')
-    assert row.keys() == {field.name for field in dataclasses.fields(PlannedOutcome)}
+    fields = {field.name for field in dataclasses.fields(PlannedOutcome)}
+    assert row.keys() == fields | {'volume_name'}
     assert (row['action'], row['detail']) == ('finished', 'removed from the host')
     assert shell.run('recover', '--dry-run') == 0
     assert shell.out.startswith(
@@ -562,7 +563,9 @@ def test_audit(
     said: str,
 ) -> None:
     monkeypatch.setattr(AttachmentManager, 'audit', lambda manager: found)
-    assert shell.json('audit', code=code) == [one.to_dict() for one in found]
+    assert shell.json('audit', code=code) == [
+        one.to_dict() | {'volume_name': None} for one in found
+    ]
     assert shell.run('audit') == code
     assert shell.out.endswith(said)
     assert len(shell.json('audit', '--problems', code=code)) == (PROBLEM in found)

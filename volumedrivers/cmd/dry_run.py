@@ -138,6 +138,10 @@ class Operations(base.Lister):
     def plan(self, args: argparse.Namespace) -> 'Iterable[Result]':
         """Say what ``do`` would do; return what has the fields of PLAN_COLUMNS."""
 
+    def row(self, result: 'Result') -> Mapping[str, typing.Any]:
+        """Return what is printed of one."""
+        return result.to_dict()
+
     @abc.abstractmethod
     def settle(self, rows: Sequence[Mapping[str, typing.Any]]) -> None:
         """Set the exit code by what was done, or would be."""
@@ -158,7 +162,7 @@ class Operations(base.Lister):
         self.program.services.set_up(only_look=args.dry_run)
         rows: list[Mapping[str, typing.Any]]
         if args.dry_run:
-            rows = [planned.to_dict() for planned in self.plan(args)]
+            rows = [self.row(planned) for planned in self.plan(args)]
             self._plans = self.program.mask.data(rows)
         else:
             rows = list(self.do(args))

@@ -45,6 +45,7 @@ if typing.TYPE_CHECKING:
     from volumedrivers.attachment.manager import AttachmentManager
     from volumedrivers.attachment.plan import Plan
     from volumedrivers.attachment.plan import PlannedOutcome
+    from volumedrivers.attachment.results import Result
 
 
 class Audit(base.Lister):
@@ -55,12 +56,22 @@ class Audit(base.Lister):
         'kind',
         'guest',
         'guest_uuid',
+        'volume_name',
         'volume_id',
         'what',
         'detail',
         'what_to_do',
     )
-    TEXT_COLUMNS = ('severity', 'kind', 'guest', 'volume_id', 'what', 'detail', 'what_to_do')
+    TEXT_COLUMNS = (
+        'severity',
+        'kind',
+        'guest',
+        'volume_name',
+        'volume_id',
+        'what',
+        'detail',
+        'what_to_do',
+    )
     NOTHING: str = 'The journal, the guests and this host agree.'
     EPILOG = (
         f'For cron: exits with 0 if there is no problem (notes are none), and with '
@@ -81,7 +92,9 @@ class Audit(base.Lister):
         manager = None if args.no_cinder else services.volumes_to_check()
         if manager is not None:
             self.NOTHING = _ALL_AGREE
-        rows = [finding.to_dict() for finding in (manager or services.manager).audit()]
+        found = (manager or services.manager).audit()
+        names = services.host_only.names()
+        rows = [one.to_dict() | {'volume_name': names.get(one.volume_id) or None} for one in found]
         if any(row['severity'] == 'problem' for row in rows):
             self.exit_code = errors.DISAGREEMENT
         return [row for row in rows if row['severity'] == 'problem' or not args.problems]
@@ -112,6 +125,7 @@ class Recover(dry_run.Operations):
 
     COLUMNS = (
         'guest',
+        'volume_name',
         'volume_id',
         'operation',
         'step',
@@ -121,8 +135,10 @@ class Recover(dry_run.Operations):
         'guest_uuid',
     )
     TEXT_COLUMNS = ('guest', 'volume_id', 'operation', 'action', 'detail')
+    _NAMED_COLUMNS = ('guest', 'volume_name', 'volume_id', 'operation', 'action', 'detail')
     PLAN_COLUMNS = (
         'guest',
+        'volume_name',
         'volume_id',
         'operation',
         'step',
@@ -154,8 +170,7 @@ class Recover(dry_run.Operations):
 
     def do(self, args: argparse.Namespace) -> Iterable[Mapping[str, typing.Any]]:
         """Return a row for each attachment that was looked after."""
-        found = self._manager(args).recover(self._infos)
-        return [outcome.to_dict() for outcome in found]
+        return [self.row(outcome) for outcome in self._manager(args).recover(self._infos)]
 
     def plan(self, args: argparse.Namespace) -> 'Iterable[PlannedOutcome]':
         """Say what recovering would do."""
@@ -163,10 +178,23 @@ class Recover(dry_run.Operations):
 
     def _manager(self, args: argparse.Namespace) -> 'AttachmentManager | VolumeManager':
         services = self.program.services
+        # Before anything is done: then it is not recorded any more.
+        self._names = services.host_only.names()
         manager = None if args.no_cinder else services.volumes_to_check()
         if services.why_no_cinder is not None:
             LOG.warning('only guests and this host are recovered: %s', services.why_no_cinder)
         return manager or services.manager
+
+    def columns(self, args: argparse.Namespace, *, short: bool) -> tuple[str, ...]:
+        """Return the names of the columns; names in Cinder where there are any."""
+        if short and any(self._names.values()):
+            return self._NAMED_COLUMNS
+        return super().columns(args, short=short)
+
+    def row(self, result: 'Result') -> Mapping[str, typing.Any]:
+        """Return what is printed of one, with the volume's name."""
+        row = result.to_dict()
+        return row | {'volume_name': self._names.get(row['volume_id']) or None}
 
     def settle(self, rows: Sequence[Mapping[str, typing.Any]]) -> None:
         """Let what has to be done again count."""
@@ -180,16 +208,18 @@ class Recover(dry_run.Operations):
     def lines(self, row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
         """Return the lines of what would be done with one attachment, or one mount."""
         would = _WOULD[row['action']]
+        name = row['volume_name']
+        volume = f'volume {name}, {row["volume_id"]}' if name else f'volume {row["volume_id"]}'
         if not row['volume_id']:
             what = 'the share'
             would = would.replace('finished', 'unmounted')
         elif row['operation']:
             what = (
-                f'{row["operation"]} of volume {row["volume_id"]} and guest {row["guest"]}, '
+                f'{row["operation"]} of {volume} and guest {row["guest"]}, '
                 f'stopped in step {row["step"] or "none"},'
             )
         else:
-            what = f'volume {row["volume_id"]} of guest {row["guest"]}'
+            what = f'{volume} of guest {row["guest"]}'
             would = would.replace('finished', 'removed')
         yield from dry_run.wrapped('', f'Nothing is done; {what} {would}:', width)
         yield from dry_run.wrapped('  ', row['detail'], width)
@@ -262,7 +292,8 @@ def _add_no_cinder(parser: argparse.ArgumentParser) -> None:
 
 def _lines(row: Mapping[str, typing.Any], width: int | None) -> Iterable[str]:
     indent = ' ' * _SEVERITY_WIDTH
-    head = ' '.join(word for word in (row['kind'], row['guest'], row['volume_id']) if word)
+    words = (row['kind'], row['guest'], row.get('volume_name'), row['volume_id'])
+    head = ' '.join(word for word in words if word)
     yield f'{row["severity"]:<{_SEVERITY_WIDTH}}{head}'
     said = ': '.join(part for part in (row['what'], row['detail']) if part)
     yield from (f'{indent}{line}' for line in text.wrap(said, width, indent=_SEVERITY_WIDTH))

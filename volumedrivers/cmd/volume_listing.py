@@ -137,6 +137,6 @@ def _attachment(one: Mapping[str, typing.Any]) -> str:
         one['recorded'], one['recorded']
     )
     return (
-        f'{one["attachment_id"] or "not known yet"}  {one["status"]}, {one["mode"]}, '
+        f'{one["attachment_id"] or "not known yet"}  {one["status"]}, {one["mode"] or "no mode"}, '
         f'{guest}{target}{host}, {recorded}'
     )

@@ -86,6 +86,13 @@ class HostOnly:
         """
         return bool(self._reader.find())
 
+    def names(self) -> dict[str, str]:
+        """Return what volumes are called in Cinder, by id, as far as it is recorded.
+
+        :raises JournalUnusable
+        """
+        return {one.volume_id: one.volume_name for one in self._reader.find()}
+
     def side(self, guest_uuid: str, volume_id: str | None) -> CinderSide | None:
         """Return what is recorded of one volume; None: nothing.
 

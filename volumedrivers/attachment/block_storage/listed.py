@@ -29,7 +29,7 @@ class ListedAttachment(Result):
     :ivar guest_uuid: that the attachment names
     :ivar target: of the guest's disk
     :ivar host: that has it; None: none, or Cinder does not tell this user
-    :ivar mode: rw, or ro
+    :ivar mode: rw, or ro; None: Cinder does not know yet
     :ivar recorded: yes; no; or what is unfinished, and where it stopped
     """
 
@@ -41,7 +41,7 @@ class ListedAttachment(Result):
     guest_uuid: str | None
     target: str | None
     host: str | None
-    mode: str
+    mode: str | None
     recorded: str
 
 

@@ -192,7 +192,7 @@ class Listing:
             guest_uuid=guest_uuid,
             target=disk.target if disk else None,
             host=_host(attachment, volume) or (reservation.host if reservation else None),
-            mode=attachment.attach_mode or 'rw',
+            mode=_mode(attachment, reservation),
             recorded=_recorded(reservation),
         )
 
@@ -260,6 +260,13 @@ def _host(attachment: typing.Any, volume: typing.Any) -> str | None:
         if one.get('attachment_id') == attachment.id:
             return one.get('host_name') or None
     return None
+
+
+def _mode(attachment: typing.Any, found: 'Reservation | None') -> str | None:
+    if found is not None:
+        return found.mode
+    # Of one that is only reserved Cinder says "null", in words.
+    return attachment.attach_mode if attachment.attach_mode in ('rw', 'ro') else None
 
 
 def _recorded(found: 'Reservation | None') -> str:
