@@ -32,6 +32,9 @@ from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.results import RefreshResult
 from volumedrivers.attachment.steps import Step
 from volumedrivers.cinder import volumes
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.libvirt import disk_of_volume
+from volumedrivers.libvirt.disk import IOTune
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.context import StorageContext
@@ -119,9 +122,26 @@ class RefreshVolume(StorageWork):
 
     def refresh(self) -> None:
         assert self.info is not None  # noqa: S101
+        self._limit(self.info)
         self.refreshed = self.context.attachments.refresh(
             self.guest.uuid, self.reservation.volume_id, self.info
         )
+
+    def _limit(self, info: ConnectionInfo) -> None:
+        """Give the disk the limits that the volume's type has now, if they are others.
+
+        Before the row gets them, so that one who goes on sees them as others.
+        """
+        record = self.on_host
+        if record is None:
+            return
+        options = self.context.options
+        before = disk_of_volume.iotune(options, ConnectionInfo.parse(record.connection_info))
+        now = disk_of_volume.iotune(options, info)
+        if before != now:
+            self.context.attachments.set_qos(
+                self.guest.uuid, self.reservation.volume_id, now or IOTune()
+            )
 
     def settle_refreshed(self) -> None:
         if self.before is None:
