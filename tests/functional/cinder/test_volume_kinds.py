@@ -24,6 +24,7 @@ from volumedrivers import exception
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.cinder.block_storage import BlockStorage
+from volumedrivers.libvirt.disk import IOTune
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.testing.cinder import volume_types
 from volumedrivers.testing.cinder.backends import Backend
@@ -123,6 +124,33 @@ class TestLimits:
         done = volume_manager.attach(guest.name, volume.id, SCSI)
         found = guest.hypervisor.domain(guest.uuid).blockIoTune(done.target)
         assert found['total_iops_sec'] == 100
+
+    def test_changed_ones_come_by_refresh(
+        self,
+        volume_manager: VolumeManager,
+        storage: BlockStorage,
+        make_volume: VolumeMaker,
+        backend: Backend,
+        guest: Guest,
+    ) -> None:
+        volume = self.make(storage, make_volume, backend, {'total_iops_sec': '300'})
+        done = volume_manager.attach(guest.name, volume.id, SCSI)
+        domain = guest.hypervisor.domain(guest.uuid)
+        specs = next(
+            one for one in storage.proxy.qos_specs() if one.name == volume.get().volume_type
+        )
+        storage.proxy.update_qos_spec(specs, total_iops_sec='400', read_bytes_sec='1048576')
+        assert domain.blockIoTune(done.target)['total_iops_sec'] == 300
+        volume_manager.refresh(guest.name, volume.id)
+        found = domain.blockIoTune(done.target)
+        assert (found['total_iops_sec'], found['read_bytes_sec']) == (400, 1048576)
+        # While Cinder's stay the same, those that somebody has set stay, too.
+        volume_manager.context.attachments.set_qos(
+            guest.name, volume.id, IOTune(total_iops_sec=500)
+        )
+        volume_manager.refresh(guest.name, volume.id)
+        found = domain.blockIoTune(done.target)
+        assert (found['total_iops_sec'], found['read_bytes_sec']) == (500, 0)
 
     def test_those_of_the_back_end_are_not_the_guests(
         self,
