@@ -439,6 +439,34 @@ def test_killed_while_the_guest_is_stopped(host: Host, step: str) -> None:
     assert host.manager.context.journal.find() == ()
 
 
+def test_a_dry_run_changes_nothing(host: Host, paths: Paths) -> None:
+    before = row(host)
+    planned = host.manager.plan.refresh('web1', 'vda', info_of(NEW))
+    assert [step.name for step in planned.steps] == [
+        'identify',
+        'connect',
+        'verify',
+        'remove',
+        'record',
+    ]
+    assert planned.steps[3].actions == (
+        f'take the path by way of {OLD[0]} {IQN} away, unless it is the last that works',
+    )
+    assert 'chapsecret' not in str(planned.to_dict())
+    host.guest.running = False
+    planned = host.manager.plan.refresh('web1', None, info_of(NEW))
+    assert [step.name for step in planned.steps] == [
+        'identify',
+        'disconnect',
+        'connect',
+        'verify',
+        'define',
+        'record',
+    ]
+    assert row(host) == before
+    assert host.brick.calls == []
+
+
 class TestNvme:
     """Controllers are the paths; other volumes of the subsystem keep theirs."""
 

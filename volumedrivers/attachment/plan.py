@@ -32,12 +32,22 @@ if typing.TYPE_CHECKING:
     from volumedrivers.attachment.connect_again import Repair
     from volumedrivers.attachment.context import AttachmentContext
     from volumedrivers.attachment.detach import Detach
+    from volumedrivers.attachment.refresh import Refresh
     from volumedrivers.attachment.refresh_undo import Abandon
     from volumedrivers.attachment.swap import FinishSwap
     from volumedrivers.attachment.swap import UndoSwap
 
     Planned = (
-        Attach | Detach | Extend | SetQos | Reconnect | Repair | Abandon | FinishSwap | UndoSwap
+        Attach
+        | Detach
+        | Extend
+        | SetQos
+        | Reconnect
+        | Repair
+        | Refresh
+        | Abandon
+        | FinishSwap
+        | UndoSwap
     )
 
 _NOTHING = 'nothing to do'

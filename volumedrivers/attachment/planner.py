@@ -28,6 +28,7 @@ from volumedrivers.attachment import plan_change
 from volumedrivers.attachment import plan_connect_again
 from volumedrivers.attachment import plan_detach
 from volumedrivers.attachment import plan_recover
+from volumedrivers.attachment import plan_refresh
 from volumedrivers.attachment import recover
 from volumedrivers.attachment import recover_decision
 from volumedrivers.attachment import repair_all
@@ -43,6 +44,7 @@ from volumedrivers.attachment.plan import Plan
 from volumedrivers.attachment.plan import PlannedOutcome
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
+from volumedrivers.attachment.refresh import Refresh
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.work import volume_id_of
 from volumedrivers.connection_info import ConnectionInfo
@@ -191,6 +193,19 @@ class Planner:
         if not job.is_whole:
             lookup.connection_info_to_connect(before, connection_info)
         return plan_connect_again.connect_again(job, first)
+
+    def refresh(self, guest: str, volume: str | None, connection_info: ConnectionInfo) -> Plan:
+        """Say what refresh would do.
+
+        :raises VolumeDriversError
+        """
+        domain = self._context.hypervisor.guest(guest)
+        named = volume or volume_id_of(connection_info)
+        before = self._recorded(domain, named, connection_info)
+        first = self._first(before)
+        job = Refresh(self._context, domain, connection_info, before)
+        job.find(volume)
+        return plan_refresh.refresh(job, first)
 
     def repair_all(
         self,
