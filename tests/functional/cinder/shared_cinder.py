@@ -23,17 +23,17 @@ from tests.functional.cinder.made_volumes import wait_for
 from volumedrivers.testing.cinder.embedded import EmbeddedCinder
 
 _ATTEMPTS = 5
+_OF_CINDER = '__DEFAULT__'
 
 
 def contents(cinder: EmbeddedCinder) -> list[str]:
     """Return what is in it that it did not have at first."""
     proxy: typing.Any = cinder.connection.block_storage
-    types = [one.id for one in proxy.types() if one.name not in cinder.volume_types]
     return [
         *(f'attachment {one.id}' for one in proxy.attachments(all_projects=True)),
         *(f'snapshot {one.id}' for one in proxy.snapshots(all_projects=True)),
         *(f'volume {one.id}' for one in proxy.volumes(all_projects=True)),
-        *(f'type {one}' for one in types),
+        *(f'type {one.id}' for one in _types(proxy, cinder)),
         *(f'qos {one["id"]}' for one in proxy.get('/qos-specs').json()['qos_specs']),
     ]
 
@@ -53,12 +53,17 @@ def sweep(cinder: EmbeddedCinder) -> None:
     for _ in range(_ATTEMPTS):
         if not contents(cinder):
             break
-        _remove(proxy, cinder.volume_types)
+        _remove(proxy, cinder)
     assert contents(cinder) == []
     assert files(cinder) == []
 
 
-def _remove(proxy: typing.Any, types: tuple[str, ...]) -> None:
+def _types(proxy: typing.Any, cinder: EmbeddedCinder) -> list[typing.Any]:
+    own = {*cinder.volume_types, _OF_CINDER}
+    return [one for one in proxy.types() if one.name not in own]
+
+
+def _remove(proxy: typing.Any, cinder: EmbeddedCinder) -> None:
     for attachment in proxy.attachments(all_projects=True):
         with contextlib.suppress(sdk.HttpException):
             proxy.delete_attachment(attachment)
@@ -74,10 +79,9 @@ def _remove(proxy: typing.Any, types: tuple[str, ...]) -> None:
             proxy.reset_volume_status(volume, status='available', attach_status='detached')
             proxy.delete_volume(volume)
             proxy.wait_for_delete(volume, interval=0.05, wait=20)
-    for made in proxy.types():
-        if made.name not in types:
-            with contextlib.suppress(sdk.HttpException):
-                proxy.delete_type(made)
+    for made in _types(proxy, cinder):
+        with contextlib.suppress(sdk.HttpException):
+            proxy.delete_type(made)
     for spec in proxy.get('/qos-specs').json()['qos_specs']:
         proxy.delete(f'/qos-specs/{spec["id"]}', params={'force': True})
 
