@@ -54,8 +54,8 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     'driver_volume_type; "volumedrivers driver list" shows what there is.',
     exception.VolumeNotFound: '"volumedrivers volume list" shows those of this project.',
     exception.VolumeNotUnique: '',
-    exception.WrongVolumeState: 'Bring it into that state in Cinder first ("volumedrivers '
-    'volume show").',
+    exception.WrongVolumeState: 'Bring it into that state in Cinder first; "volumedrivers '
+    'volume attachments" shows who has it.',
     exception.MisconfiguredHost: 'Repair this host first; "volumedrivers host check" shows '
     'what it lacks.',
     exception.PluginConflict: '',
@@ -82,7 +82,7 @@ _ADVICE: dict[type[exception.VolumeDriversError], str] = {
     '"volumedrivers recover" removes them.',
     exception.FormatRefused: 'If the volume is new and nothing is on it, give --allow-format; '
     'else find out who wrote it.',
-    exception.AttachedElsewhere: "Do it on the host or with the guest that has it; Cinder's "
+    exception.AttachedElsewhere: 'Do it on the host or with the guest that has it; '
     '"volumedrivers volume attachments" shows which.',
     exception.AttachmentLost: 'Detach the volume from the guest at once, and attach it again.',
     exception.StillInUse: 'Detach it, or give --force to forget it all the same.',

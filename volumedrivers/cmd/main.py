@@ -43,9 +43,10 @@ leaving anything behind."""
 _EXAMPLES = """\
 examples:
   volumedrivers host check
-  volumedrivers attach web1 --connection-info volume.json
-  volumedrivers show web1 vdb --tree
-  volumedrivers detach web1 vdb
+  volumedrivers volume list --os-cloud mycloud
+  volumedrivers volume attach web1 data1
+  volumedrivers show web1 data1 --tree
+  volumedrivers volume detach web1 data1
   volumedrivers audit"""
 
 
@@ -288,7 +289,8 @@ def _near(words: list[str]) -> list[str]:
     """Return the commands that the words may have been meant to name."""
     names = [command.name for command in commands.COMMANDS]
     group = [name for name in names if name.startswith(f'{words[0]} ')]
-    return group or difflib.get_close_matches(words[0], names)
+    meant = difflib.get_close_matches(' '.join(words[:2]), group, n=1, cutoff=0.8)
+    return meant or group or difflib.get_close_matches(words[0], names)
 
 
 def main(
