@@ -13,6 +13,7 @@
 """A host whose processes die while Cinder is asked; and what Cinder, guest and host have."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -28,12 +29,13 @@ from tests.functional import crash_table
 from tests.functional import crash_zygote
 from tests.functional.cinder import crash_child
 from tests.functional.cinder.made_volumes import MadeVolume
+from tests.functional.cinder.made_volumes import VolumeMaker
 from tests.functional.cinder.storage_crash_points import Point
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import Outcome
 from volumedrivers.host import boot
-from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.testing import guests
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
 from volumedrivers.testing.cinder.embedded import EmbeddedCinder
@@ -45,9 +47,14 @@ from volumedrivers.testing.cinder.faults import Faults
 # Seconds that a request may be late; the least that can be configured.
 LATE = 1.0
 
+_numbers = itertools.count(1)
+
 
 class CrashBench:
-    """Cinder, a guest, the zygote, and a manager that lives on when children die."""
+    """Cinder, a guest, the zygote, and a manager that lives on when children die.
+
+    :ivar volumes: one of each back end, by its name
+    """
 
     def __init__(
         self,
@@ -56,8 +63,8 @@ class CrashBench:
         cinder: EmbeddedCinder,
         faults: Faults,
         hypervisor: Hypervisor,
-        guest: Guest,
     ) -> None:
+        guest = guests.start_guest(hypervisor, f'crashes{next(_numbers)}', persistent=True)
         self.directory = directory
         self.mounts = mounts
         self.cinder = cinder
@@ -92,9 +99,27 @@ class CrashBench:
         )
         self._tell(self.options)
         self.end()
+        make = VolumeMaker(self.storage.proxy)
+        self.volumes: dict[str, MadeVolume] = {one.name: make(one) for one in cinder.backends}
 
     def close(self) -> None:
+        for volume in self.volumes.values():
+            volume.delete()
         self._zygote.communicate(timeout=30)
+        guests.remove_guest(self.guest)
+
+    @contextlib.contextmanager
+    def boot(self, name: str) -> typing.Iterator[None]:
+        """Let it be another boot of this host; what is mounted is gone after it."""
+        usual = boot.current
+        boot.current = lambda: name
+        try:
+            yield
+        finally:
+            boot.current = usual
+        for place in self.mounts.iterdir():
+            subprocess.run(['umount', str(place)], check=True)
+            place.rmdir()
 
     def child(
         self,
@@ -251,15 +276,6 @@ class CrashBench:
         assert self._zygote.stdin is not None
         self._zygote.stdin.write(json.dumps(order) + '\n')
         self._zygote.stdin.flush()
-
-    @contextlib.contextmanager
-    def other_guest(self, guest: Guest) -> typing.Iterator[Guest]:
-        """Do everything with another guest."""
-        usual, self.guest = self.guest, guest
-        try:
-            yield guest
-        finally:
-            self.guest = usual
 
 
 def targets(directory: pathlib.Path) -> set[str]:
