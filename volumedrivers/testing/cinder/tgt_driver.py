@@ -95,7 +95,7 @@ class TgtDriver(driver.CloneableImageVD, driver.BaseVD):  # type: ignore[misc]
         if volume.encryption_key_id:
             manager = key_manager.API(cfg.CONF)
             key = manager.get(cinder_context.get_admin_context(), volume.encryption_key_id)
-            _format(self._image(volume), binascii.hexlify(key.get_encoded()))
+            _format(self._image(volume), binascii.hexlify(bytes(key.get_encoded() or b'')))
 
     def create_volume_from_snapshot(self, volume: typing.Any, snapshot: typing.Any) -> None:
         """Copy the file, and make it as long as was asked for."""
