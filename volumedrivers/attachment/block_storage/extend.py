@@ -88,7 +88,7 @@ class _Extension:
                 self._in_guest(guest, size * extension.GIB, awaited is not None)
         if awaited is not None:
             with self._step('complete'):
-                volume = self._complete(error=bool(self.failures))
+                volume = self._complete() or volume
                 if self.failures:
                     self._make_usable(volume, self.failures[0][1])
         self._raise_failures()
@@ -118,7 +118,7 @@ class _Extension:
                 raise
         if awaited is not None:
             with self._step('complete'):
-                volume = self._complete(error=bool(self.failures))
+                volume = self._complete() or volume
         self._raise_failures()
         return self._result(volume, before, size, found.elsewhere)
 
@@ -269,16 +269,28 @@ class _Extension:
         # Somebody extends it once more: what that brings, another event tells.
         return self._wait(0, for_host=False)
 
-    def _complete(self, *, error: bool) -> typing.Any:
-        """Tell Cinder how it ended, and return the volume when it has heard."""
-        self.completed = extension.complete(self.storage, self.volume_id, error=error)
-        volume = volumes.wait(
-            self.storage,
-            self.volume_id,
-            (extension.EXTENDING,),
-            seconds=self.context.options.cinder_timeout,
-        )
-        if not self.completed and not error:
+    def _complete(self) -> typing.Any:
+        """Tell Cinder how it ended, and return the volume when it has heard.
+
+        :returns: None: it could not be told of a failure
+        """
+        try:
+            self.completed = extension.complete(
+                self.storage, self.volume_id, error=bool(self.failures)
+            )
+            volume = volumes.wait(
+                self.storage,
+                self.volume_id,
+                (extension.EXTENDING,),
+                seconds=self.context.options.cinder_timeout,
+            )
+        except exception.VolumeDriversError as error:
+            if not self.failures:
+                error.add_note(f'the guest has the new size, and Cinder still waits; {_AGAIN}')
+                raise
+            self.failures[0][1].add_note(f'Cinder still waits, and could not be told: {error}')
+            return None
+        if not self.completed and not self.failures:
             LOG.warning(
                 'Volume %s has been extended on this host, and Cinder did not wait for that',
                 self.volume_id,

@@ -1,0 +1,163 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Waiting for a volume that several guests may have."""
+
+import pathlib
+import typing
+
+import pytest
+
+from tests.unit import fake_hypervisor as fake
+from tests.unit import fake_proxy
+from tests.unit.fake_proxy import Room
+from volumedrivers import exception
+from volumedrivers.attachment.block_storage import sharing
+
+
+@pytest.fixture
+def room(tmp_path: pathlib.Path) -> Room:
+    made = fake_proxy.make_room(tmp_path)
+    made.options.conf.set_override('cinder_share_timeout', 0.0, 'volumedrivers')
+    return made
+
+
+def let_it_be(room: Room, status: str, *, shared: bool) -> None:
+    room.proxy.volumes_[fake.VOLUME_ID].update(status=status, is_multiattach=shared)
+
+
+def attachable(room: Room) -> typing.Any:
+    return sharing.attachable(room.manager.context, fake.VOLUME_ID)
+
+
+@pytest.mark.parametrize('status', ['available', 'in-use'])
+def test_what_may_be_attached(room: Room, status: str) -> None:
+    let_it_be(room, status, shared=True)
+    assert attachable(room).status == status
+
+
+@pytest.mark.parametrize('status', ['reserved', 'attaching', 'detaching', 'extending'])
+@pytest.mark.parametrize('shared', [True, False])
+def test_what_does_not_pass(room: Room, status: str, shared: bool) -> None:
+    let_it_be(room, status, shared=shared)
+    with pytest.raises(exception.Busy, match=f'it is {status} in Cinder'):
+        attachable(room)
+    # One that only one guest may have would be in use then: it is not waited for.
+    assert room.proxy.calls.count('get_volume') == (3 if shared else 1)
+
+
+@pytest.mark.parametrize(('status', 'shared'), [('in-use', False), ('error', True)])
+def test_another_state(room: Room, status: str, shared: bool) -> None:
+    let_it_be(room, status, shared=shared)
+    with pytest.raises(exception.WrongVolumeState):
+        attachable(room)
+
+
+def test_it_passes(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.options.conf.set_override('cinder_share_timeout', 60.0, 'volumedrivers')
+    let_it_be(room, 'attaching', shared=True)
+    monkeypatch.setattr('time.sleep', lambda seconds: let_it_be(room, 'in-use', shared=True))
+    assert attachable(room).status == 'in-use'
+
+
+class Refusing:
+    """A flow that Cinder refuses so many times.
+
+    :ivar status: of HTTP
+    """
+
+    def __init__(self, times: int, status: int = 400) -> None:
+        self.times = times
+        self.status = status
+
+    def reserve(self, found: object) -> str:
+        self.begin_detaching(found)
+        return 'the attachment'
+
+    def begin_detaching(self, found: object) -> None:
+        if self.times:
+            self.times -= 1
+            raise exception.CinderError(action='it', reason='a test', status=self.status)
+
+
+class Row:
+    volume_id = fake.VOLUME_ID
+
+
+def reserve(room: Room, flow: Refusing) -> str | None:
+    return sharing.reserve(
+        room.manager.context,
+        typing.cast(typing.Any, flow),
+        typing.cast(typing.Any, Row()),
+        attachable(room),
+    )
+
+
+def test_another_host_was_faster(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.options.conf.set_override('cinder_share_timeout', 60.0, 'volumedrivers')
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+    let_it_be(room, 'in-use', shared=True)
+    assert reserve(room, Refusing(3)) == 'the attachment'
+    for flow in (Refusing(1, 413),):
+        with pytest.raises(exception.CinderError):
+            reserve(room, flow)
+    let_it_be(room, 'available', shared=False)
+    with pytest.raises(exception.CinderError):
+        reserve(room, Refusing(1))
+
+
+def test_other_hosts_are_always_faster(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+    let_it_be(room, 'in-use', shared=True)
+    with pytest.raises(exception.CinderError, match='a test'):
+        reserve(room, Refusing(1000))
+
+
+def test_one_that_stays_with_another_host(room: Room) -> None:
+    let_it_be(room, 'in-use', shared=True)
+    volume = attachable(room)
+    room.options.conf.set_override('cinder_share_timeout', 0.2, 'volumedrivers')
+    let_it_be(room, 'reserved', shared=True)
+    with pytest.raises(exception.Busy) as caught:
+        sharing.reserve(
+            room.manager.context,
+            typing.cast(typing.Any, Refusing(1000)),
+            typing.cast(typing.Any, Row()),
+            volume,
+        )
+    assert isinstance(caught.value.__cause__, exception.CinderError)
+
+
+@pytest.mark.parametrize(
+    ('status', 'shared', 'code', 'goes_on'),
+    [
+        ('reserved', True, 400, True),
+        ('attaching', True, 400, True),
+        ('available', True, 400, False),
+        ('reserved', False, 400, False),
+        ('reserved', True, 413, False),
+    ],
+)
+def test_detaching_while_another_one_attaches(
+    room: Room, status: str, shared: bool, code: int, goes_on: bool
+) -> None:
+    let_it_be(room, status, shared=shared)
+    given = (
+        room.manager.context,
+        typing.cast(typing.Any, Refusing(1, code)),
+        typing.cast(typing.Any, Row()),
+    )
+    if goes_on:
+        sharing.begin_detaching(*given)
+    else:
+        with pytest.raises(exception.CinderError):
+            sharing.begin_detaching(*given)
