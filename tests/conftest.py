@@ -14,6 +14,7 @@
 
 import functools
 import importlib.metadata
+import os
 import signal
 import sys
 import typing
@@ -27,6 +28,10 @@ bootstrap.load_os_brick()
 # tests of interrupts, and programs that they start, need them as they are for people.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# Which cloud a person works with is no business of the tests.
+for _name in [name for name in os.environ if name.startswith('OS_')]:
+    del os.environ[_name]
 
 # Every Registry looks for plug-ins, and reads the metadata of all packages for
 # it; they do not change while the tests run, except where a test adds a path.
