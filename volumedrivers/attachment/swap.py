@@ -275,10 +275,11 @@ class Swap(Swapping):
 
     def stay(self) -> None:
         """What the guest has written there since is nowhere else."""
-        raise exception.Busy(
-            what=f'volume {self.volume_id}',
-            reason=f'guest {self.guest.name} has gone on with its new place',
-        )
+        if self.place() not in {Place.OLD, Place.COPYING}:
+            raise exception.Busy(
+                what=f'volume {self.volume_id}',
+                reason=f'guest {self.guest.name} has gone on with its new place',
+            )
 
     def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
         """As before, if the guest has not gone on; else recover finishes it."""
@@ -366,7 +367,7 @@ def to_settle(
     attachment_id = record.wanted.get('attachment_id')
     undo = UndoSwap(context, guest, record, held, to=to, attachment_id=attachment_id)
     place = undo.place()
-    if place in (Place.OLD, Place.COPYING):
+    if place in {Place.OLD, Place.COPYING}:
         return undo
     if place is Place.NEW:
         return FinishSwap(context, guest, record, held, to=to, attachment_id=attachment_id)

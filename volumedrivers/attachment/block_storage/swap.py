@@ -144,10 +144,11 @@ class SwapVolume(StorageWork):
 
     def stay(self) -> None:
         """What the guest has written there since is nowhere else."""
-        raise exception.Busy(
-            what=f'volume {self.reservation.volume_id}',
-            reason=f'guest {self.guest.name} has gone on with its new place',
-        )
+        if has_moved(self.on_host, self.reservation) is not False:
+            raise exception.Busy(
+                what=f'volume {self.reservation.volume_id}',
+                reason=f'guest {self.guest.name} has gone on with its new place',
+            )
 
     def complete(self) -> None:
         complete_new(self.context, self.reservation, self.on_host)
