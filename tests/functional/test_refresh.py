@@ -10,9 +10,10 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Monitors and credentials that have changed, against a real Ceph."""
+"""Monitors, portals and credentials that have changed, against a real Ceph and real targets."""
 
 from collections.abc import Iterator
+import dataclasses
 import itertools
 import pathlib
 import typing
@@ -24,6 +25,7 @@ import pytest
 from volumedrivers import exception
 from volumedrivers.attachment.manager import AttachmentManager
 from volumedrivers.attachment.manager import make_manager
+from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import bootstrap
@@ -33,8 +35,10 @@ from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.ceph import CephCluster
 from volumedrivers.testing.qemu_io import GuestIO
+from volumedrivers.testing.tgt import IscsiTarget
 
 MIB = 2**20
+VOLUME_ID = 'c0ffee00-0000-4000-8000-0000000000a1'
 _numbers = itertools.count(1)
 
 
@@ -179,3 +183,98 @@ def test_monitors_that_do_not_answer(
     (row,) = manager.context.journal.find()
     assert row.problem == ''
     manager.detach(guest.name, raw['volume_id'])
+
+
+class Killed(BaseException):
+    """The process has ended."""
+
+
+@pytest.fixture
+def target(tmp_path: pathlib.Path) -> Iterator[IscsiTarget]:
+    made = IscsiTarget(tmp_path / 'target', size=16 * MIB, chap=('refreshed', 'before-123456'))
+    made.start()
+    yield made
+    made.stop()
+
+
+def info_of_target(target: IscsiTarget) -> ConnectionInfo:
+    assert target.chap is not None
+    user, password = target.chap
+    return ConnectionInfo.parse(
+        {
+            'driver_volume_type': 'iscsi',
+            'serial': VOLUME_ID,
+            'data': {
+                'target_portal': target.portal,
+                'target_iqn': target.iqn,
+                'target_lun': target.lun,
+                'auth_method': 'CHAP',
+                'auth_username': user,
+                'auth_password': password,
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize('running', [True, False], ids=['running', 'stopped'])
+@pytest.mark.parametrize('step', ['connect', 'verify', 'define', 'record'])
+@pytest.mark.parametrize('moment', ['before', 'after'])
+def test_killed_while_the_portal_has_moved(
+    manager: AttachmentManager,
+    guest: Guest,
+    guest_io: GuestIO,
+    target: IscsiTarget,
+    running: bool,
+    step: str,
+    moment: str,
+) -> None:
+    """What was begun is undone or finished; refreshed again the guest finds its data."""
+    options = manager.context.registry.context.conf
+    options.set_override('iscsi_client', 'qemu', 'volumedrivers')
+    options.set_override('iscsi_initiator_name', 'iqn.2020-01.test:this-host', 'volumedrivers')
+    manager.attach(info_of_target(target), guest.name, DiskRequest(bus='scsi'))
+    guest_io.write(f'ua-{VOLUME_ID}', 0x77, MIB, 65536)
+    domain = guest.hypervisor.domain(guest.uuid)
+    if not running:
+        domain.destroy()
+    target.stop()
+    target.chap = ('refreshed', 'afterwards-12')
+    target.start()
+    new = info_of_target(target)
+    dead: list[str] = []
+    put = manager.context.journal.put
+
+    def look(operation: str, name: str, when: str) -> None:
+        if (name, when) == (step, moment):
+            dead.append(name)
+            raise Killed
+
+    def put_unless_dead(record: Record) -> Record:
+        if dead:
+            raise Killed
+        return put(record)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager.context.journal, 'put', put_unless_dead)
+        context = dataclasses.replace(manager.context, observer=look)
+        with pytest.raises(Killed):
+            AttachmentManager(context).refresh(guest.name, VOLUME_ID, new)
+    outcomes = manager.recover()
+    assert {one.action for one in outcomes} <= {'finished', 'undone'}
+    assert manager.recover() == ()
+    (row,) = manager.context.journal.find()
+    assert row.is_settled
+    assert len(guest.hypervisor.connection().listAllSecrets()) == 1
+
+    manager.refresh(guest.name, VOLUME_ID, new)
+    (row,) = manager.context.journal.find()
+    assert row.problem == ''
+    (disk,) = guest.disks(persistent=True)
+    assert hosts_of(disk) == [('127.0.0.1', target.port)]
+    if running:
+        domain.destroy()
+    domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+    guest_io.read(f'ua-{VOLUME_ID}', 0x77, MIB, 65536)
+    manager.detach(guest.name, VOLUME_ID)
+    assert guest.hypervisor.connection().listAllSecrets() == []
+    assert manager.context.journal.find() == ()
