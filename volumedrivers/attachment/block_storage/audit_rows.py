@@ -223,7 +223,9 @@ class _Row:
     def _mode(self, found: typing.Any) -> Iterator[Finding]:
         """Look whether the guest can write what it may only read."""
         info = found.connection_info or {}
-        read_only = 'ro' in (self.row.mode, found.attach_mode, info.get('access_mode'))
+        # Not attach_mode: Cinder says ro as soon as somebody has set the volume's
+        # read-only flag back to false.
+        read_only = 'ro' in (self.row.mode, info.get('access_mode'))
         if not read_only or self.guest is None:
             return
         guest = self.context.host.hypervisor.guest(self.row.domain_uuid)
