@@ -29,10 +29,20 @@ target = test_iscsi_qemu.target
 LIBRARY = pathlib.Path(__file__).parents[2] / 'doc' / 'source' / 'library.rst'
 
 
-def samples() -> list[str]:
-    """Return the Python code of library.rst."""
+# What is below it needs Cinder: tests/functional/cinder has it.
+CINDER = 'Volumes of Cinder\n-----------------\n'
+
+
+def samples(*, cinder: bool = False) -> list[str]:
+    """Return the Python code of library.rst.
+
+    :param cinder: that of the section for it, instead of the rest
+    """
+    rest, section = LIBRARY.read_text().split(CINDER)
     found = re.findall(
-        r'^\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)', LIBRARY.read_text(), re.MULTILINE
+        r'^\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)',
+        section if cinder else rest,
+        re.MULTILINE,
     )
     return [textwrap.dedent(block) for block in found]
 
