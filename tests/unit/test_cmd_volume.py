@@ -13,6 +13,7 @@
 """The commands on volumes of Cinder: a small Cinder on loopback, a host of fakes."""
 
 from collections.abc import Iterator
+import dataclasses
 import functools
 import json
 import os
@@ -38,8 +39,10 @@ from tests.unit.test_cmd_main import Shell
 from volumedrivers import exception
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.block_storage.manager import make_volume_manager
+from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.results import VolumeRefreshResult
 from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.attachment.record import Operation as HostOperation
 from volumedrivers.attachment.results import Finding
 from volumedrivers.attachment.results import paths_of
 from volumedrivers.cmd import main
@@ -114,6 +117,8 @@ class Cinder(fake_cinder.FakeCinder):
     def attached(self, request: fake_cinder.Request, parts: list[str]) -> Said:
         before = self.attachments.get(parts[0]) if parts else None
         answer = self.attachment(request, parts)
+        if parts and before is None:
+            return answer
         made = before or next(iter(self.attachments.values()))
         found = self.all[made['volume_id']]
         if request.method == 'PUT':
@@ -760,3 +765,77 @@ def test_audit_of_a_cinder_that_cannot_be_asked() -> None:
     for ask in (lambda: storage.proxy, lambda: storage.endpoint):
         with pytest.raises(exception.CinderNotConfigured, match='nobody says where it is'):
             ask()
+
+
+def plan_of_recover(shell: CinderShell, code: int = 0) -> list[tuple[str, str, str]]:
+    before = list(shell.cinder.changes)
+    rows = shell.json('recover', '--dry-run', code=code)
+    assert shell.cinder.changes == before
+    assert all(row['volume_name'] == NAME for row in rows)
+    return [(row['operation'], row['action'], row['detail']) for row in rows]
+
+
+def interrupt(shell: CinderShell, operation: Operation, step: str, **more: typing.Any) -> None:
+    """Let it look as if an operation had stopped, long ago."""
+    reservations = shell.services[-1].volumes.context.reservations  # type: ignore[attr-defined]
+    (row,) = reservations.find()
+    reservations.put(dataclasses.replace(row, operation=operation, step=step, **more))
+
+
+def test_dry_run_of_recover_after_a_detach(
+    shell: CinderShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What guest and host will have by then counts."""
+    shell.attach()
+    assert plan_of_recover(shell) == []
+    interrupt(shell, Operation.DETACH, 'detach')
+    assert plan_of_recover(shell) == [
+        ('volume detach', 'undone', 'guest web1 has the volume'),
+    ]
+    made = shell.services[-1]
+    journal = made.manager.context.journal
+    (record,) = journal.find()
+    journal.put(dataclasses.replace(record, operation=HostOperation.DETACH, step='disconnect'))
+    made.guest.present.clear()
+    of_host, of_cinder = plan_of_recover(shell)
+    assert of_host[:2] == ('detach', 'finished')
+    assert of_cinder == (
+        'volume detach',
+        'finished',
+        'nothing of the volume is in the guest or on this host',
+    )
+    monkeypatch.setattr(fake.FakeDriver, 'plan_disconnect', lambda *_, **__: 1 / 0)
+    of_host, of_cinder = plan_of_recover(shell, code=5)
+    assert (of_host[1], of_cinder[1]) == ('failed', 'failed')
+    assert of_cinder[2].startswith('guest and host come first, and are not settled: ')
+
+
+def test_dry_run_of_recover_and_a_lost_attachment(shell: CinderShell) -> None:
+    shell.attach()
+    shell.cinder.attachments.clear()
+    ((_, action, detail),) = plan_of_recover(shell, code=5)
+    assert (action, detail) == (
+        'failed',
+        'guest web1 has the volume, and Cinder has lost its attachment',
+    )
+    shell.cinder.say('GET /v3/attachments', fault('403 Forbidden', 'not you', said='forbidden'))
+    ((_, action, detail),) = plan_of_recover(shell, code=5)
+    assert action == 'failed'
+    assert 'not you' in detail
+
+
+def test_dry_run_of_recover_beside_what_runs(shell: CinderShell) -> None:
+    shell.attach()
+    interrupt(shell, Operation.DETACH, 'release')
+    locks = shell.services[-1].manager.context.locks
+    with locks.acquire((f'reservation {fake.VOLUME_ID}',), what='a test', seconds=1):
+        ((_, action, detail),) = plan_of_recover(shell, code=5)
+    assert action == 'running'
+    assert 'a test' in detail
+
+
+def test_dry_run_of_recover_after_a_migration(shell: CinderShell) -> None:
+    shell.attach()
+    interrupt(shell, Operation.MIGRATE, 'finish', wanted={'new': {'volume_id': OTHER}})
+    ((operation, action, _),) = plan_of_recover(shell)
+    assert (operation, action) == ('volume migrate', 'finished')

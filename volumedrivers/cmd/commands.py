@@ -33,21 +33,6 @@ class Command(typing.NamedTuple):
 
 
 COMMANDS = (
-    Command('attach', 'attach:Attach', 'Bring a volume to this host and into a guest'),
-    Command('detach', 'detach:Detach', 'Take a volume out of a guest and off this host'),
-    Command('extend', 'extend:Extend', 'Let a guest see that its volume has grown'),
-    Command('qos', 'qos:Qos', 'Limit what a guest may read and write on a volume, live'),
-    Command('list', 'listing:List', 'List the volumes that guests have'),
-    Command('show', 'listing:Show', 'Show one volume of a guest and the way to its storage'),
-    Command('audit', 'upkeep:Audit', 'Compare journal, guests and this host; change nothing'),
-    Command('recover', 'upkeep:Recover', 'Finish or undo what was interrupted'),
-    Command('repair', 'paths:Repair', 'Add the missing paths of attached volumes that are back'),
-    Command(
-        'reconnect', 'paths:Reconnect', "Bring a guest's volume to this host again, after a reboot"
-    ),
-    Command(
-        'forget', 'upkeep:Forget', 'Take an attachment out of the journal; touch nothing else'
-    ),
     Command('volume list', 'volume_listing:List', 'List the volumes of the project in Cinder'),
     Command(
         'volume show', 'volume_listing:Show', 'Show what Cinder and this host know of a volume'
@@ -73,6 +58,21 @@ COMMANDS = (
         'volume swap',
         'volume_change:Swap',
         'Let a guest go over to the volume that Cinder migrates to',
+    ),
+    Command('attach', 'attach:Attach', 'Bring a volume to this host and into a guest'),
+    Command('detach', 'detach:Detach', 'Take a volume out of a guest and off this host'),
+    Command('extend', 'extend:Extend', 'Let a guest see that its volume has grown'),
+    Command('qos', 'qos:Qos', 'Limit what a guest may read and write on a volume, live'),
+    Command('list', 'listing:List', 'List the volumes that guests have'),
+    Command('show', 'listing:Show', 'Show one volume of a guest and the way to its storage'),
+    Command('audit', 'upkeep:Audit', 'Compare journal, guests and this host; change nothing'),
+    Command('recover', 'upkeep:Recover', 'Finish or undo what was interrupted'),
+    Command('repair', 'paths:Repair', 'Add the missing paths of attached volumes that are back'),
+    Command(
+        'reconnect', 'paths:Reconnect', "Bring a guest's volume to this host again, after a reboot"
+    ),
+    Command(
+        'forget', 'upkeep:Forget', 'Take an attachment out of the journal; touch nothing else'
     ),
     Command('disk xml', 'disk:DiskXml', 'Print the <disk> that a guest would get'),
     Command('driver list', 'driver:DriverList', 'List the volume drivers'),
