@@ -140,6 +140,7 @@ def cinder(shared_cinder: EmbeddedCinder, all_faults: Faults) -> Iterator[Embedd
     if not shared_cinder.is_running:
         shared_cinder.start()
     yield shared_cinder
+    shared_cinder.is_service = True
     all_faults.clear()
     if not shared_cinder.is_running:
         shared_cinder.start()
