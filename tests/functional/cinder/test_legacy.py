@@ -12,8 +12,6 @@
 
 """The calls from before Cinder had attachments: there and back, failures, and taking over."""
 
-from collections.abc import Iterator
-import pathlib
 import typing
 
 import pytest
@@ -26,33 +24,19 @@ from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.libvirt.guest import Guest
-from volumedrivers.testing.cinder import faults
+from volumedrivers.testing.cinder import faults as failing
 from volumedrivers.testing.cinder.backends import Backend
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
-from volumedrivers.testing.cinder.embedded import EmbeddedCinder
 from volumedrivers.testing.qemu_io import GuestIO
 
 MIB = 2**20
 SCSI = DiskRequest(bus='scsi')
 
 
-@pytest.fixture
-def bad() -> faults.Faults:
-    return faults.Faults()
-
-
-@pytest.fixture
-def cinder(
-    nfs: NfsBackend, iscsi: IscsiBackend, bad: faults.Faults, tmp_path: pathlib.Path
-) -> Iterator[EmbeddedCinder]:
-    with EmbeddedCinder(tmp_path / 'cinder', [nfs, iscsi], wrap=bad.wrap) as started:
-        yield started
-
-
-def asked(bad: faults.Faults) -> list[str]:
+def asked(faults: failing.Faults) -> list[str]:
     """Return the actions that changed something, in their order."""
-    return [one.action for one in bad.seen('POST */action *')]
+    return [one.action for one in faults.seen('POST */action *')]
 
 
 def recover(manager: VolumeManager) -> None:
@@ -77,11 +61,11 @@ def test_there_and_back(
     backend: Backend,
     guest: Guest,
     guest_io: GuestIO,
-    bad: faults.Faults,
+    faults: failing.Faults,
 ) -> None:
     volume = make_volume(backend)
     done = volume_manager.attach(guest.name, volume.name, SCSI, legacy=True)
-    assert asked(bad) == ['os-reserve', 'os-initialize_connection', 'os-attach']
+    assert asked(faults) == ['os-reserve', 'os-initialize_connection', 'os-attach']
     assert volume.status == 'in-use'
     (attachment,) = volume.attachments()
     assert (attachment.id, attachment.status) == (done.attachment_id, 'attached')
@@ -96,9 +80,9 @@ def test_there_and_back(
     recover(volume_manager)
     assert volume_manager.context.reservations.find() == (row,)
 
-    bad.clear()
+    faults.clear()
     gone = volume_manager.detach(guest.name, volume.name)
-    assert asked(bad) == ['os-begin_detaching', 'os-terminate_connection', 'os-detach']
+    assert asked(faults) == ['os-begin_detaching', 'os-terminate_connection', 'os-detach']
     assert gone.removed_from_guest
     require_nothing(volume_manager, guest, volume)
     assert volume.holds(0x5A, MIB)
@@ -130,21 +114,21 @@ def test_each_step_of_attaching_fails(
     make_volume: VolumeMaker,
     iscsi: IscsiBackend,
     guest: Guest,
-    bad: faults.Faults,
+    faults: failing.Faults,
 ) -> None:
     volume = make_volume(iscsi)
     for action in ATTACHING:
         for fault, kind in (
-            (faults.status(400), exception.CinderError),
-            (faults.status(403), exception.CinderForbidden),
-            (faults.status(500), exception.CinderUnavailable),
-            (faults.reset(after=True), exception.CinderUnavailable),
+            (failing.status(400), exception.CinderError),
+            (failing.status(403), exception.CinderForbidden),
+            (failing.status(500), exception.CinderUnavailable),
+            (failing.reset(after=True), exception.CinderUnavailable),
         ):
-            bad.clear()
-            bad.add(f'POST */action {action}', fault)
+            faults.clear()
+            faults.add(f'POST */action {action}', fault)
             with pytest.raises(kind):
                 volume_manager.attach(guest.name, volume.name, SCSI, legacy=True)
-            bad.clear()
+            faults.clear()
             recover(volume_manager)
             require_nothing(volume_manager, guest, volume)
 
@@ -154,17 +138,17 @@ def test_an_answer_is_lost_once(
     make_volume: VolumeMaker,
     nfs: NfsBackend,
     guest: Guest,
-    bad: faults.Faults,
+    faults: failing.Faults,
 ) -> None:
     volume = make_volume(nfs)
     for action in (*ATTACHING[1:], 'os-terminate_connection', 'os-detach'):
-        bad.add(f'POST */action {action}', faults.reset(after=True), times=1)
+        faults.add(f'POST */action {action}', failing.reset(after=True), times=1)
     volume_manager.attach(guest.name, volume.name, SCSI, legacy=True)
     assert len(volume.attachments()) == 1
     volume_manager.detach(guest.name, volume.name)
     require_nothing(volume_manager, guest, volume)
     for action in ATTACHING[1:]:
-        assert asked(bad).count(action) == 2
+        assert asked(faults).count(action) == 2
 
 
 def test_each_step_of_detaching_fails(
@@ -172,7 +156,7 @@ def test_each_step_of_detaching_fails(
     make_volume: VolumeMaker,
     nfs: NfsBackend,
     guest: Guest,
-    bad: faults.Faults,
+    faults: failing.Faults,
 ) -> None:
     volume = make_volume(nfs)
     for action, stays in (
@@ -180,13 +164,13 @@ def test_each_step_of_detaching_fails(
         ('os-terminate_connection', False),
         ('os-detach', False),
     ):
-        for fault in (faults.status(403), faults.status(500), faults.reset(after=True)):
-            bad.clear()
+        for fault in (failing.status(403), failing.status(500), failing.reset(after=True)):
+            faults.clear()
             volume_manager.attach(guest.name, volume.name, SCSI, legacy=True)
-            bad.add(f'POST */action {action}', fault)
+            faults.add(f'POST */action {action}', fault)
             with pytest.raises((exception.CinderForbidden, exception.CinderUnavailable)):
                 volume_manager.detach(guest.name, volume.name)
-            bad.clear()
+            faults.clear()
             if stays:
                 # As it was, at rest, and rolled back where Cinder had begun.
                 assert volume.status == 'in-use'
@@ -206,14 +190,14 @@ def test_a_guest_that_refuses_keeps_it(
     make_volume: VolumeMaker,
     nfs: NfsBackend,
     guest: Guest,
-    bad: faults.Faults,
+    faults: failing.Faults,
 ) -> None:
     volume = make_volume(nfs)
     volume_manager.attach(guest.name, volume.name, DiskRequest(), legacy=True)
     # A guest without an operating system does not let go of virtio-blk.
     with pytest.raises(exception.DetachTimeout):
         volume_manager.detach(guest.name, volume.name, attempts=1, timeout=0.5)
-    assert asked(bad)[-2:] == ['os-begin_detaching', 'os-roll_detaching']
+    assert asked(faults)[-2:] == ['os-begin_detaching', 'os-roll_detaching']
     assert volume.status == 'in-use'
     assert len(volume.attachments()) == 1
 
@@ -236,7 +220,7 @@ def test_taken_over(
     make_volume: VolumeMaker,
     backend: Backend,
     guest: Guest,
-    bad: faults.Faults,
+    faults: failing.Faults,
 ) -> None:
     volume = make_volume(backend)
     volume_manager.attach(guest.name, volume.name, SCSI, legacy=True)
@@ -245,9 +229,9 @@ def test_taken_over(
     volume_manager.context.reservations.remove(row.key)
     (record,) = volume_manager.context.host.journal.find()
     volume_manager.context.host.journal.remove(record.key)
-    bad.clear()
+    faults.clear()
     volume_manager.detach(guest.name, volume.name)
-    assert asked(bad) == [
+    assert asked(faults) == [
         'os-initialize_connection',
         'os-begin_detaching',
         'os-terminate_connection',
