@@ -85,6 +85,17 @@ class FakeDomain:
                 definition.append(etree.fromstring(xml))
         return 0
 
+    def updateDeviceFlags(self, xml: str, flags: int) -> int:
+        self.calls.append(('update', flags))
+        self._play('update')
+        disk = etree.fromstring(xml)
+        target = disk.find('target').get('dev')
+        for flag, definition in self._by_flag():
+            if flags & flag:
+                targets = [each.find('target').get('dev') for each in definition]
+                definition[targets.index(target)] = disk
+        return 0
+
     def detachDeviceFlags(self, xml: str, flags: int) -> int:
         self.calls.append(('detach', flags))
         self._play('detach')

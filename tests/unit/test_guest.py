@@ -611,6 +611,43 @@ def test_impossible_detach(
     assert attached.domain.calls == []
 
 
+# Redefine
+
+MOVED = Disk.parse(DISK.to_xml().replace('/volume', '/moved'))
+
+
+def test_only_the_persistent_definition_is_changed(attached: Scene) -> None:
+    assert attached.guest.redefine_disk(MOVED)
+    assert attached.domain.calls == [('update', CONFIG)]
+    assert [disk.path for disk in attached.guest.disks()] == ['/volume']
+    assert [disk.path for disk in attached.guest.disks(persistent=True)] == ['/moved']
+
+
+def test_transient_domain_has_nothing_to_redefine(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch, FakeDomain(defined=False))
+    scene.put('live')
+    assert not scene.guest.redefine_disk(MOVED)
+    assert scene.domain.calls == []
+
+
+@pytest.mark.parametrize('there', ['vdc', 'ua-2'])
+def test_another_disk_is_not_redefined(scene: Scene, there: str) -> None:
+    old = 'ua-1' if there == 'ua-2' else 'vdb'
+    scene.put('live', 'persistent', disk=Disk.parse(DISK.to_xml().replace(old, there)))
+    with pytest.raises(exception.DiskNotFound):
+        scene.guest.redefine_disk(MOVED)
+    assert scene.domain.calls == []
+
+
+def test_source_that_libvirt_does_not_take(attached: Scene) -> None:
+    attached.domain.script['update'] = [
+        fake_libvirt.error(libvirt.VIR_ERR_CONFIG_UNSUPPORTED, 'not that')
+    ]
+    with pytest.raises(exception.AttachRefused, match='not that'):
+        attached.guest.redefine_disk(MOVED)
+    assert [disk.path for disk in attached.guest.disks(persistent=True)] == ['/volume']
+
+
 # Resize and limits
 
 

@@ -20,6 +20,7 @@ import typing
 from volumedrivers import exception
 from volumedrivers.attachment import audit_facts
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import refresh_undo
 from volumedrivers.attachment.results import Finding
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import deadline
@@ -49,8 +50,12 @@ def of_row(facts: 'Facts', row: 'Record') -> Iterator[Finding]:
         yield from look.volume()
         yield from look.opened()
         if row.problem:
+            verb = 'volume refresh' if row.problem == refresh_undo.AGAIN else 'show'
             yield look.note(
-                'last-problem', row.source, row.problem, f'Look at "{look.command("show")}".'
+                'last-problem',
+                row.source,
+                row.problem,
+                f'{"Run" if verb != "show" else "Look at"} "{look.command(verb)}".',
             )
 
 
@@ -116,13 +121,15 @@ class _Row:
     def void(self) -> Finding:
         """Say that nothing of this boot is known of it."""
         gone = self._guest is None
+        abandoned = self.row.problem == refresh_undo.NOT_CONNECTED
+        verb = 'volume refresh' if abandoned else 'reconnect'
         return self.problem(
             'earlier-boot',
             f'row {self.row.key}',
             (self.row.problem or 'it was connected before this host started')
             + ('; the guest is gone' if gone else ''),
             'Run "volumedrivers recover"'
-            + ('.' if gone else f', or "{self.command("reconnect")}" before the guest starts.'),
+            + ('.' if gone else f', or "{self.command(verb)}" before the guest starts.'),
         )
 
     def guest(self) -> Iterator[Finding]:

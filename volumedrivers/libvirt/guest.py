@@ -254,7 +254,9 @@ class Guest:
         if definition is None:
             return False
         target = None if disk.target is None else disk.target.dev
-        if target is None or definition.find(alias=disk.alias, target=target) is None:
+        found = definition.find(alias=disk.alias, target=target)
+        # libvirt goes by the target name alone.
+        if found is None or found.target is None or found.target.dev != target:
             raise exception.DiskNotFound(guest=self._name, disk=_name_of(disk))
         try:
             domain = self.hypervisor.domain(self._uuid)
