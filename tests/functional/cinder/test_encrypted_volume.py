@@ -39,6 +39,7 @@ from volumedrivers.testing.cinder import keys
 from volumedrivers.testing.cinder import volume_types
 from volumedrivers.testing.cinder.backends import Backend
 from volumedrivers.testing.cinder.backends import IscsiBackend
+from volumedrivers.testing.cinder.backends import NfsBackend
 from volumedrivers.testing.cinder.embedded import EmbeddedCinder
 from volumedrivers.testing.qemu_io import GuestIO
 
@@ -143,6 +144,31 @@ def test_it_grows(
     guest_io.read(volume.alias, 0x5A, GIB + MIB, 65536)
     volume_manager.detach(guest.name, volume.id)
     assert b'\x5a' * 512 not in stored(volume)
+
+
+def test_one_on_a_share_that_cinder_has_grown(
+    volume_manager: VolumeManager,
+    make_encrypted: MakeEncrypted,
+    nfs: NfsBackend,
+    guest: Guest,
+    guest_io: GuestIO,
+) -> None:
+    """Cinder takes the file for a raw one there, too: the guest would not see the new size."""
+    volume = make_encrypted(nfs)
+    volume_manager.attach(guest.name, volume.id, SCSI)
+    guest_io.write(volume.alias, 0x5A, 8 * MIB, 65536)
+    volume_manager.detach(guest.name, volume.id)
+    volume_manager.extend(volume.id, 2 * GIB)
+    volume_manager.attach(guest.name, volume.id, SCSI)
+    assert looks.capacity(guest, volume) == GIB
+    volume_manager.extend(volume.id, 2 * GIB)
+    assert looks.capacity(guest, volume) == 2 * GIB
+    guest_io.read(volume.alias, 0x5A, 8 * MIB, 65536)
+    guest_io.write(volume.alias, 0x66, 2 * GIB - MIB, 65536)
+    volume_manager.detach(guest.name, volume.id)
+    volume_manager.attach(guest.name, volume.id, SCSI)
+    assert looks.capacity(guest, volume) == 2 * GIB
+    guest_io.read(volume.alias, 0x66, 2 * GIB - MIB, 65536)
 
 
 def test_a_key_that_is_gone(

@@ -30,6 +30,7 @@ from volumedrivers.cinder.block_storage import BlockStorage
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.cinder import settings
+from volumedrivers.testing.cinder.backends import Backend
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
 from volumedrivers.testing.cinder.nova_events import FakeNova
@@ -221,7 +222,10 @@ def test_one_guest_fails_and_the_other_sees_it(
         monkeypatch.setattr(on_host, 'extend', fails)
         with pytest.raises(exception.ResizeRefused, match='the test says so') as caught:
             volume_manager.extend(volume.id, 2 * GIB)
-        assert caught.value.__notes__ == [f'it is extended in guest {other.guest.name}']
+        assert caught.value.__notes__ == [
+            'Cinder has it with 2 GiB; extend it again, to the same size, to go on',
+            f'it is extended in guest {other.guest.name}',
+        ]
         assert looks.capacity(guest, volume) == GIB
         assert looks.capacity(other.guest, volume) == 2 * GIB
         monkeypatch.undo()
@@ -247,6 +251,38 @@ def test_the_event_of_cinder(
     assert [one.guest for one in done.guests] == [guest.name]
     assert looks.capacity(guest, volume) == 2 * GIB
     assert volume_manager.extended(event).size == 2 * GIB
+
+
+def test_what_somebody_else_attached(
+    volume_manager: VolumeManager,
+    storage: BlockStorage,
+    make_volume: VolumeMaker,
+    backend: Backend,
+    guest: Guest,
+) -> None:
+    """It is in Cinder and in the guest, and not in this journal."""
+    volume = make_volume(backend)
+    volume_manager.attach(guest.name, volume.id, SCSI)
+    context = volume_manager.context
+    (record,) = context.host.journal.find()
+    (row,) = context.reservations.find()
+    context.host.journal.remove(record.key)
+    context.reservations.remove(row.key)
+    if backend.name == 'nfs':
+        with pytest.raises(exception.ExtendVolumeNotSupported):
+            volume_manager.extend(volume.id, 2 * GIB)
+        assert volume.status == 'in-use'
+    else:
+        done = volume_manager.extend(volume.id, 2 * GIB)
+        assert [one.guest for one in done.guests] == [guest.name]
+        assert looks.capacity(guest, volume) == 2 * GIB
+        storage.proxy.extend_volume(volume.id, 3)
+        wait_for(volume.get, 'in-use')
+        volume_manager.extended(looks.event_of(guest, volume))
+        assert looks.capacity(guest, volume) == 3 * GIB
+    assert context.host.journal.find() == context.reservations.find() == ()
+    volume_manager.detach(guest.name, volume.id)
+    assert volume.status == 'available'
 
 
 def test_an_event_for_a_guest_that_does_not_run_or_is_gone(

@@ -91,6 +91,8 @@ class _Extension:
                 volume = self._complete() or volume
                 if self.failures:
                     self._make_usable(volume, self.failures[0][1])
+        if self.failures and volume.size >= wanted:
+            self.failures[0][1].add_note(f'Cinder has it with {volume.size} GiB; {_AGAIN}')
         self._raise_failures()
         return self._result(volume, before, size, found.elsewhere)
 
