@@ -89,8 +89,8 @@ class FakeProxy:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.before: dict[str, Exception] = {}
-        self.after: dict[str, Exception] = {}
+        self.before: dict[str, BaseException] = {}
+        self.after: dict[str, BaseException] = {}
         self.late: set[str] = set()
         self._under_way: list[Callable[[], object]] = []
         self.for_ever = False

@@ -293,6 +293,42 @@ def test_interrupted_while_it_is_attached(room: Room) -> None:
     assert room.agrees()
 
 
+@pytest.mark.parametrize('when', ['before', 'after'])
+@pytest.mark.parametrize('named', [True, False])
+@pytest.mark.parametrize('call', ['create_attachment', 'update_attachment', 'complete_attachment'])
+def test_interrupted_while_cinder_is_asked(room: Room, call: str, named: bool, when: str) -> None:
+    room.options.conf.set_override('cinder_instance', named, 'volumedrivers')
+    getattr(room.proxy, when)[call] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        room.attach()
+    told = failure.of(caught.value)
+    assert told is not None
+    row = room.row
+    assert told.record == ('none' if row is None else 'unfinished')
+    # Only what may be of another host is waited for.
+    assert (row is None) is (named or call != 'create_attachment')
+    room.pass_time()
+    assert actions(room) == ([] if row is None else ['undone'])
+    assert room.agrees()
+    assert room.proxy.attachments_ == {}
+
+
+@pytest.mark.parametrize('call', ['begin_volume_detaching', 'detach_disk', 'delete_attachment'])
+def test_interrupted_detach(room: Room, call: str) -> None:
+    room.attach()
+    room.proxy.after[call] = room.fakes.fail[call] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        room.detach()
+    told = failure.of(caught.value)
+    assert told is not None
+    assert told.record == ('attached' if room.row and room.row.is_settled else 'unfinished')
+    room.fakes.fail.clear()
+    room.pass_time()
+    actions(room)
+    assert room.agrees()
+    assert actions(room) == []
+
+
 @pytest.mark.parametrize('number', range(7))
 def test_journal_that_cannot_be_written(room: Room, number: int) -> None:
     """At each of the writes of an attach."""

@@ -17,6 +17,7 @@ import typing
 from volumedrivers import exception
 from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.flow import Side
+from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.results import VolumeAttachResult
@@ -79,14 +80,16 @@ class AttachVolume(StorageWork):
         try:
             attachment_id = sharing.reserve(self.context, self.flow, self.reservation, self.volume)
         except exception.CinderUnavailable as error:
-            if error.may_be_done:
+            self.asked = error.may_be_done
+            if self.asked:
                 self._take_back(error)
             raise
         except exception.CinderError:
-            # It was in the right state when it was looked for.
-            volumes.require(self._volume_now(), states_to_reserve(self.volume))
+            self.asked = False
+            self._require_state()
             raise
         except exception.NotInCinder as error:
+            self.asked = False
             raise exception.VolumeNotFound(
                 volume=self.volume.id, endpoint=self.reservation.endpoint
             ) from error
@@ -107,8 +110,12 @@ class AttachVolume(StorageWork):
                 guest=self.guest.name,
                 reason='it is still connected to this host; Cinder keeps the attachment',
             )
-        if self.uncertain or (
-            self.exporting and self.flow.look(self.reservation)[0] is Side.RESERVED
+        reservation = self.reservation
+        unnamed = reservation.attachment_id is None and reservation.instance is None
+        if (
+            self.uncertain
+            or (unnamed and reservation.flow is Flow.ATTACHMENT)
+            or (self.exporting and self.flow.look(reservation)[0] is Side.RESERVED)
         ):
             # What is exported after it was taken away would be nobody's.
             raise exception.Busy(
@@ -217,9 +224,17 @@ class AttachVolume(StorageWork):
                 'takes that back'
             )
 
-    def _volume_now(self) -> typing.Any:
+    def _require_state(self) -> None:
+        """Say which state it is in: it was in the right one when it was looked for.
+
+        :raises WrongVolumeState, Busy
+        """
         storage = self.context.storage
-        return storage.ask(storage.proxy.get_volume, self.volume.id)
+        try:
+            now = storage.ask(storage.proxy.get_volume, self.volume.id)
+        except exception.VolumeDriversError:
+            return  # then Cinder's words have to do
+        volumes.require(now, states_to_reserve(self.volume))
 
 
 def states_to_reserve(volume: typing.Any) -> tuple[str, ...]:
