@@ -839,3 +839,40 @@ def test_dry_run_of_recover_after_a_migration(shell: CinderShell) -> None:
     interrupt(shell, Operation.MIGRATE, 'finish', wanted={'new': {'volume_id': OTHER}})
     ((operation, action, _),) = plan_of_recover(shell)
     assert (operation, action) == ('volume migrate', 'finished')
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ('qos', 'web1', NAME, 'read_iops_sec=5'),
+        ('repair', 'web1', NAME),
+        ('extend', 'web1', NAME, '1G'),
+        ('detach', 'web1', NAME),
+    ],
+)
+def test_names_are_known_to_commands_on_the_host(
+    shell: CinderShell, arguments: tuple[str, ...]
+) -> None:
+    shell.attach()
+    shell.json(*arguments, '--dry-run')
+    done = shell.json(*arguments)
+    assert (done[0] if isinstance(done, list) else done)['volume_id'] == fake.VOLUME_ID
+
+
+def test_a_target_comes_before_a_name(shell: CinderShell) -> None:
+    shell.cinder.all[fake.VOLUME_ID]['name'] = 'vdb'
+    assert shell.run('volume', 'attach', 'web1', 'vdb') == 0
+    shell.services[-1].guest.present.append(fake.make_disk(OTHER, 'vdb'))
+    assert shell.json('show', 'web1', 'vdb')['volume_id'] == OTHER
+    shell.services[-1].guest.present.pop()
+    assert shell.json('show', 'web1', 'vdb')['volume_id'] == fake.VOLUME_ID
+
+
+def test_a_name_that_two_volumes_have(shell: CinderShell) -> None:
+    shell.attach()
+    reservations = shell.services[-1].volumes.context.reservations  # type: ignore[attr-defined]
+    (row,) = reservations.find()
+    reservations.put(dataclasses.replace(row, key=f'{fake.GUEST_UUID}/{OTHER}', volume_id=OTHER))
+    assert shell.run('qos', 'web1', NAME, 'read_iops_sec=5') == 2
+    assert f"has more than one volume '{NAME}'; give its id" in shell.err
+    assert shell.run('qos', 'web1', fake.VOLUME_ID, 'read_iops_sec=5') == 0

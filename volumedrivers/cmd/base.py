@@ -74,6 +74,8 @@ class Base(command.Command):
 
     EPILOG = ''
     exit_code = 0
+    #: VOLUME may be the name in Cinder, as it is recorded
+    NAMES_VOLUME = False
 
     @property
     def program(self) -> 'VolumeDriversApp':
@@ -248,7 +250,17 @@ def add_guest(parser: argparse.ArgumentParser, *, optional: bool = False) -> Non
 
 def add_volume(parser: argparse.ArgumentParser) -> None:
     """Take a VOLUME."""
-    parser.add_argument('volume', metavar='VOLUME', help='volume id, or target name such as vdb')
+    parser.add_argument(
+        'volume',
+        metavar='VOLUME',
+        help='volume id, target name such as vdb, or name in Cinder, where that is recorded',
+    )
+
+
+def name_volume(command: Base, args: argparse.Namespace) -> None:
+    """Take VOLUME for a volume's name where it is one; Cinder is not asked."""
+    if command.NAMES_VOLUME and args.volume is not None:
+        args.volume = command.program.services.host_only.volume_id(args.guest, args.volume)
 
 
 def add_connection_info(

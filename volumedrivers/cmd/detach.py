@@ -30,6 +30,7 @@ LOG = logging.getLogger(__name__)
 class Detach(dry_run.Operation):
     """Take a volume out of a guest and off this host."""
 
+    NAMES_VOLUME = True
     EPILOG = (
         'The guest has to cooperate. A volume that the guest does not have is still '
         'removed from the host, unless another guest of this host has it. For a guest that '

@@ -94,6 +94,7 @@ class Operation(TellsFailure):
         """Do it, or say what would be done."""
         self.read(args)
         self.program.services.set_up(only_look=args.dry_run)
+        base.name_volume(self, args)
         if not args.dry_run:
             return self.do(args)
         self._plan = self.program.mask.data(self.plan(args).to_dict())
@@ -160,6 +161,7 @@ class Operations(base.Lister):
         """Do it, or say what would be done."""
         self.read(args)
         self.program.services.set_up(only_look=args.dry_run)
+        base.name_volume(self, args)
         rows: list[Mapping[str, typing.Any]]
         if args.dry_run:
             rows = [self.row(planned) for planned in self.plan(args)]

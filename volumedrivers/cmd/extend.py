@@ -26,6 +26,7 @@ if typing.TYPE_CHECKING:
 class Extend(dry_run.Operation):
     """Let a guest see that its volume has grown."""
 
+    NAMES_VOLUME = True
     EPILOG = 'Extend the volume in Cinder, or on the storage, first.'
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

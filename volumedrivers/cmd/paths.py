@@ -30,6 +30,7 @@ if typing.TYPE_CHECKING:
 class Reconnect(dry_run.Operation):
     """Bring a guest's volume to this host again, after a reboot."""
 
+    NAMES_VOLUME = True
     EPILOG = (
         "Before the guest starts. It gets the path that the guest's definition has, or is "
         'refused. "volumedrivers recover" does it for all guests.'
@@ -66,6 +67,7 @@ class Reconnect(dry_run.Operation):
 class Repair(dry_run.Operations):
     """Add the missing paths of attached volumes that are back."""
 
+    NAMES_VOLUME = True
     COLUMNS = (
         'guest',
         'target',
@@ -103,7 +105,10 @@ class Repair(dry_run.Operations):
         parser = super().get_parser(prog_name)
         base.add_guest(parser, optional=True)
         parser.add_argument(
-            'volume', metavar='VOLUME', nargs='?', help='volume id, or target name such as vdb'
+            'volume',
+            metavar='VOLUME',
+            nargs='?',
+            help='volume id, target name such as vdb, or name in Cinder',
         )
         base.add_connection_infos(parser)
         return parser

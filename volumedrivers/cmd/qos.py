@@ -33,6 +33,7 @@ _GROUP_NAME = re.compile(r'[A-Za-z0-9_.-]{1,255}')
 class Qos(dry_run.Operation):
     """Limit what a guest may read and write on a volume, live."""
 
+    NAMES_VOLUME = True
     EPILOG = (
         'Limits are those of libvirt and Cinder: total, read or write; _bytes_sec (such as '
         '100M) or _iops_sec; with _max for bursts and _max_length for their seconds; '

@@ -101,6 +101,25 @@ class HostOnly:
         found = self._reader.get(make_key(guest_uuid, volume_id or ''))
         return None if found is None else CinderSide.of(found)
 
+    def volume_id(self, guest: str, volume: str) -> str:
+        """Return the id of a volume that is called by its name in Cinder, else what is given.
+
+        :param guest: that has it; a target name of it comes first
+        :raises VolumeNotUnique: it has several of that name
+        :raises JournalUnusable, GuestNotFound
+        """
+        if all(one.volume_name != volume for one in self._reader.find()):
+            return volume
+        domain = guest_disks.look_up(self._manager.context.hypervisor, guest)
+        if guest_disks.find(domain, volume) is not None:
+            return volume
+        named = [
+            one for one in self._reader.find(domain_uuid=domain.uuid) if one.volume_name == volume
+        ]
+        if len(named) > 1:
+            raise exception.VolumeNotUnique(volume=volume, endpoint=named[0].endpoint)
+        return named[0].volume_id if named else volume
+
     def list(
         self, guest: str | None = None, *, all_disks: bool = False
     ) -> tuple[tuple[AttachedVolume, CinderSide | None], ...]:
@@ -128,15 +147,8 @@ class HostOnly:
         :param volume: volume id, target name, or name in Cinder as it is recorded
         :raises DiskNotFound
         """
-        domain = guest_disks.look_up(self._manager.context.hypervisor, guest)
         with contextlib.suppress(exception.JournalUnusable, exception.Busy):
-            named = [
-                one.volume_id
-                for one in self._reader.find(domain_uuid=domain.uuid)
-                if one.volume_name == volume
-            ]
-            if len(named) == 1 and guest_disks.find(domain, volume) is None:
-                volume = named[0]
+            volume = self.volume_id(guest, volume)
         row = self._manager.show(guest, volume)
         found = self._reader.get(make_key(row.guest_uuid, row.volume_id or ''))
         return _with_state(row, found), None if found is None else CinderSide.of(found)
@@ -153,7 +165,7 @@ class HostOnly:
         """
         context = self._manager.context
         domain = guest_disks.look_up(context.hypervisor, guest)
-        found = self._find(domain.uuid, volume)
+        found = self._find(domain.uuid, self.volume_id(guest, volume))
         if found is None:
             return self._manager.forget(guest, volume, force=force), None
         with context.locks.acquire(
@@ -177,7 +189,7 @@ class HostOnly:
         :raises StillInUse, NotRecorded
         """
         domain = guest_disks.look_up(self._manager.context.hypervisor, guest)
-        found = self._find(domain.uuid, volume)
+        found = self._find(domain.uuid, self.volume_id(guest, volume))
         if found is None:
             return self._manager.plan.forget(guest, volume, force=force)
         said = f'remove what is recorded of attachment {found.attachment_id}; Cinder keeps it'
@@ -196,14 +208,11 @@ class HostOnly:
         )
 
     def _find(self, domain_uuid: str, volume: str) -> Reservation | None:
-        """Return the row of what is called by its id, its target, or its name in Cinder."""
+        """Return the row of a volume's id, or of its target."""
         rows = self._reader.find(domain_uuid=domain_uuid)
         records = self._manager.context.journal.find(domain_uuid=domain_uuid) if rows else ()
         ids = {record.volume_id for record in records if volume == record.target} or {volume}
-        for one in rows:
-            if one.volume_id in ids or volume == one.volume_name:
-                return one
-        return None
+        return next((one for one in rows if one.volume_id in ids), None)
 
     def _nothing_to_plan(
         self, domain: typing.Any, found: Reservation, *, force: bool
