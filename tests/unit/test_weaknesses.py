@@ -563,7 +563,7 @@ def test_table_has_every_weakness_once_and_names_tests_that_exist() -> None:
     rows = rows_of_the_table()
     assert [number for number, _ in rows] == [f'W{number}' for number in range(1, 33)]
     for number, text in rows:
-        named = re.findall(r'``tests/(\w+/\w+\.py)::([\w:]+)``', text)
+        named = re.findall(r'``tests/((?:\w+/)+\w+\.py)::([\w:]+)``', text)
         assert named, f'{number} names no test'
         for file, name in named:
             assert name in names_of_tests(ROOT / 'tests' / file), f'{number} names {file}::{name}'
