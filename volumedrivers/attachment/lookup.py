@@ -74,14 +74,29 @@ def connection_info_to_connect(record: Record, given: ConnectionInfo | None) -> 
 
     :raises InvalidOption: that needs credentials, which are not recorded
     """
-    info = given or ConnectionInfo.parse(record.connection_info)
-    if given is None and info.secrets():
+    info = ConnectionInfo.parse(record.connection_info)
+    if given is not None:
+        return as_connected(record, given)
+    if info.secrets():
         raise exception.InvalidOption(
             option='connection_info',
             found='missing',
             expected=f'that of volume {record.volume_id}, whose credentials are not recorded',
         )
     return info
+
+
+def as_connected(record: Record, given: ConnectionInfo) -> ConnectionInfo:
+    """Return it with the id under which the volume is on this host.
+
+    After Cinder has migrated it that is not the volume's: mounts and secrets
+    are called as the new place was when it was connected.
+    """
+    serial = record.connection_info.get('serial')
+    name = ConnectionInfo.parse(record.connection_info).volume_id
+    if serial is None or name == given.volume_id or record.volume_id != given.volume_id:
+        return given
+    return given.updated({'serial': serial, 'volume_id': name}, {})
 
 
 def _refuse_unrecorded(domain: 'Guest', volume: str) -> typing.NoReturn:

@@ -22,6 +22,7 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import lookup
 from volumedrivers.attachment import refresh_decision
 from volumedrivers.attachment import refresh_kinds
 from volumedrivers.attachment import refreshed_disk
@@ -73,7 +74,7 @@ class Refresh(Work):
         held: 'Held | None' = None,
     ) -> None:
         self.old = ConnectionInfo.parse(before.connection_info)
-        new = refresh_kinds.kept(self.old, connection_info)
+        new = refresh_kinds.kept(self.old, lookup.as_connected(before, connection_info))
         super().__init__(context, guest, new, before, held)
         self.changed = refresh_kinds.changes(self.old, new)
         self.found: ConnectedVolume | None = None
