@@ -59,7 +59,9 @@ class Abandon(Work):
         """Take it off this host, unless somebody has it open."""
         if self.guest.is_running() or 'block' in self.others().values():
             return
-        self.found_identity()
+        if self.volume is not None and self.volume.source_type == 'block':
+            # The path of a file is that on the old share; the new one is only let go of.
+            self.found_identity()
         self.driver.disconnect_volume(self.info, self.record.key, volume=self.volume)
 
     def done(self) -> None:

@@ -14,6 +14,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import dataclasses
 import itertools
 import pathlib
 import time
@@ -27,6 +28,7 @@ from tests.functional.cinder.looks import multiattach_type
 from tests.functional.cinder.made_volumes import MadeVolume
 from tests.functional.cinder.made_volumes import VolumeMaker
 from volumedrivers import exception
+from volumedrivers.attachment import steps
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.block_storage.manager import make_volume_manager
 from volumedrivers.attachment.manager import AttachmentManager
@@ -49,7 +51,13 @@ from volumedrivers.testing.qemu_io import GuestIO
 
 MIB = 2**20
 SCSI = DiskRequest(bus='scsi')
+SHARED_ID = 'c0ffee00-0000-4000-8000-0000000000b2'
+EXPORTS = ('127.0.0.1:/one', '127.0.0.2:/one')
 _numbers = itertools.count(1)
+
+
+class Killed(BaseException):
+    """The process has ended."""
 
 
 @pytest.fixture
@@ -332,6 +340,70 @@ def test_share_has_another_name(
     assert manager.context.registry.context.shares.idle() == ()
 
 
+@pytest.mark.parametrize('step', ['identify', 'disconnect', 'connect', 'define', 'clean'])
+@pytest.mark.parametrize('moment', ['before', 'after'])
+def test_killed_while_a_share_has_another_name(
+    conf: cfg.ConfigOpts,
+    hypervisor: Hypervisor,
+    mounts: pathlib.Path,
+    tmp_path: pathlib.Path,
+    guest: Guest,
+    guest_io: GuestIO,
+    step: str,
+    moment: str,
+) -> None:
+    """The guest is stopped; its file is on the one share or the other, and nothing is lost."""
+    tmp_path.chmod(0o755)
+    files = tmp_path / 'share'
+    files.mkdir()
+    (files / 'volume').write_bytes(bytes(16 * MIB))
+    old, new = (
+        ConnectionInfo.parse(
+            {
+                'driver_volume_type': 'nfs',
+                'serial': SHARED_ID,
+                'data': {'export': export, 'name': 'volume', 'format': 'raw'},
+            }
+        )
+        for export in EXPORTS
+    )
+    manager = bound_share.make_manager(conf, hypervisor, dict.fromkeys(EXPORTS, files))
+    manager.attach(old, guest.name, SCSI)
+    guest_io.write(f'ua-{SHARED_ID}', 0x55, MIB, 65536)
+    stop(guest)
+    dead: list[str] = []
+    put = manager.context.journal.put
+
+    def look(operation: str, name: str, when: str) -> None:
+        if (name, when) == (step, moment):
+            dead.append(name)
+            raise Killed
+
+    def put_unless_dead(row: typing.Any) -> typing.Any:
+        if dead:
+            raise Killed
+        return put(row)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager.context.journal, 'put', put_unless_dead)
+        dying = AttachmentManager(dataclasses.replace(manager.context, observer=look))
+        # What is undone in this process is not in one that is dead.
+        patch.setattr(steps, '_undo', lambda *args: False)
+        with pytest.raises(Killed):
+            dying.refresh(guest.name, SHARED_ID, new)
+    manager.recover({SHARED_ID: new})
+    assert all(row.is_settled for row in manager.context.journal.find())
+    manager.refresh(guest.name, SHARED_ID, new)
+    (row,) = manager.context.journal.find()
+    assert row.problem == ''
+    start(guest)
+    guest_io.read(f'ua-{SHARED_ID}', 0x55, MIB, 65536)
+    manager.detach(guest.name, SHARED_ID)
+    manager.recover()
+    assert manager.context.journal.find() == ()
+    assert f' {mounts}/' not in pathlib.Path('/proc/self/mountinfo').read_text()
+
+
 @pytest.mark.parametrize(
     ('request_', 'fault', 'error'),
     [
@@ -371,10 +443,6 @@ def test_cinder_fails(
     assert volume.status == 'in-use'
     volume_manager.detach(guest.name, volume.id)
     assert volume.status == 'available'
-
-
-class Killed(BaseException):
-    """The process has ended."""
 
 
 @pytest.mark.parametrize(
