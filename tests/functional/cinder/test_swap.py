@@ -30,6 +30,7 @@ from tests.functional.cinder.made_volumes import wait_for
 from volumedrivers import exception
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.cinder import attachments
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.cinder import faults as failing
@@ -506,4 +507,28 @@ def test_killed(
         move.require_new()
     else:
         move.require_old()
+    move.detach()
+
+
+def test_refreshed_and_connected_again_afterwards(
+    move: Migration, make_volume: VolumeMaker, iscsi: IscsiBackend, nfs: NfsBackend
+) -> None:
+    """Cinder calls it by the volume's id, this host by that of the new place."""
+    move.begin(make_volume(nfs), iscsi)
+    move.swap()
+    move.require_new()
+    context = move.manager.context
+    (before,) = context.host.journal.find()
+    move.manager.refresh(move.guest.uuid, move.volume.id)
+    (refreshed,) = context.host.journal.find()
+    assert refreshed.connection_info['serial'] == before.connection_info['serial'] == move.new
+
+    domain = move.guest.hypervisor.domain(move.guest.uuid)
+    domain.destroy()
+    (attachment,) = move.volume.attachments()
+    info = attachments.connection_info(attachment.connection_info, move.volume.get())
+    assert info.volume_id == move.volume.id
+    context.attachments.reconnect(move.guest.uuid, move.volume.id, connection_info=info)
+    domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+    move.require_new()
     move.detach()
