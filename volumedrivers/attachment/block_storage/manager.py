@@ -135,7 +135,7 @@ class VolumeManager:
                 # Neither guest nor host have it any more.
                 settle.settle(context, before)
                 before = None
-            found = sharing.attachable(context, found.id)
+            found = sharing.attachable(context, found)
             reservation = Reservation(
                 key=make_key(domain.uuid, found.id),
                 endpoint=context.storage.endpoint,

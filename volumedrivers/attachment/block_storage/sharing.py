@@ -28,26 +28,32 @@ _PASSING = ('reserved', 'attaching', 'detaching', 'extending')
 _POLL = 0.1
 
 
-def attachable(context: 'StorageContext', volume_id: str) -> typing.Any:
-    """Return the SDK's Volume when it may be attached (once more).
+def attachable(context: 'StorageContext', volume: typing.Any) -> typing.Any:
+    """Return a volume when it may be attached (once more).
 
+    :param volume: the SDK's, which may have been read before a lock was waited
+        for; where Cinder has another state by now, it refuses what it is asked
     :raises WrongVolumeState: it is in use, and only one guest may have it
     :raises Busy: its state is passing; with a volume that several guests may
         have, for longer than option cinder_share_timeout
     :raises VolumeNotFound
     """
-    storage = context.storage
-    volume = volumes.wait(storage, volume_id, (), seconds=0.0)
-    if volume.is_multiattach and volume.status in _PASSING:
+    allowed = ('available', 'in-use') if volume.is_multiattach else ('available',)
+    if volume.status in allowed:
+        return volume
+    now = _now(context, volume.id)
+    if now.is_multiattach and now.status in _PASSING:
         try:
-            volume = volumes.wait(
-                storage, volume_id, _PASSING, seconds=context.options.cinder_share_timeout
+            now = volumes.wait(
+                context.storage,
+                volume.id,
+                _PASSING,
+                seconds=context.options.cinder_share_timeout,
             )
         except exception.DeadlineExceeded:
-            volume = volumes.wait(storage, volume_id, (), seconds=0.0)
-    allowed = ('available', 'in-use') if volume.is_multiattach else ('available',)
-    volumes.require(volume, allowed)
-    return volume
+            now = _now(context, volume.id)
+    volumes.require(now, allowed)
+    return now
 
 
 def reserve(
@@ -69,7 +75,7 @@ def reserve(
         if time.monotonic() > end:
             raise refused
         try:
-            attachable(context, found.volume_id)
+            attachable(context, _now(context, found.volume_id))
         except exception.VolumeDriversError as reason:
             # It says more: busy, or in a state that does not pass.
             raise reason from refused
@@ -86,6 +92,10 @@ def begin_detaching(context: 'StorageContext', flow: 'StorageFlow', found: 'Rese
     except exception.CinderError as error:
         if error.status != 400:
             raise
-        volume = volumes.wait(context.storage, found.volume_id, (), seconds=0.0)
+        volume = _now(context, found.volume_id)
         if not volume.is_multiattach or volume.status not in _PASSING:
             raise
+
+
+def _now(context: 'StorageContext', volume_id: str) -> typing.Any:
+    return volumes.wait(context.storage, volume_id, (), seconds=0.0)
