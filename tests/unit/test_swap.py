@@ -30,7 +30,7 @@ from volumedrivers.libvirt.copy_place import Place
 OLD = '11111111-1111-1111-1111-111111111111'
 NEW = '33333333-3333-3333-3333-333333333333'
 GUEST = '22222222-2222-2222-2222-222222222222'
-ANY = typing.cast(typing.Any, None)
+OPTIONS = types.SimpleNamespace(guest_attach_timeout=120.0, disconnect_timeout=960.0)
 
 
 def info(volume_id: str) -> dict[str, typing.Any]:
@@ -69,7 +69,7 @@ def record(**wanted: typing.Any) -> Record:
 
 
 def settle(found: Record) -> swap.FinishSwap | swap.UndoSwap:
-    context = types.SimpleNamespace(driver=lambda info: mock.Mock(), options=mock.Mock())
+    context = types.SimpleNamespace(driver=lambda info: mock.Mock(), options=OPTIONS)
     guest = types.SimpleNamespace(name='guest', uuid=GUEST)
     return swap.to_settle(
         typing.cast(typing.Any, context), typing.cast(typing.Any, guest), found, None
