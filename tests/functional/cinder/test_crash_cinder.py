@@ -18,6 +18,7 @@ guest's disks, both tables of the journal agree, nothing else is left, and the
 volume can be attached again.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 import pathlib
 
@@ -26,9 +27,9 @@ import pytest
 from tests.functional.cinder import storage_crash_points
 from tests.functional.cinder.crash_bench import CrashBench
 from tests.functional.cinder.made_volumes import MadeVolume
+from tests.functional.cinder.storage_crash_points import Point
 from volumedrivers import exception
 from volumedrivers.libvirt.hypervisor import Hypervisor
-from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.embedded import EmbeddedCinder
 from volumedrivers.testing.cinder.faults import Faults
 
@@ -54,9 +55,15 @@ def volume(request: pytest.FixtureRequest, bench: CrashBench) -> MadeVolume:
     return bench.volumes[request.param]
 
 
+def of_interest(points: Iterable[Point], volume: MadeVolume) -> list[Point]:
+    """Leave out where rows are written, but for one back end: it is the same for all."""
+    return [one for one in points if volume.backend.name == 'nfs' or 'hook' not in one.kill]
+
+
 @pytest.mark.timeout(300)
 def test_attach(bench: CrashBench, volume: MadeVolume) -> None:
-    for point in (*storage_crash_points.attach_points(), *storage_crash_points.undo_points()):
+    points = (*storage_crash_points.attach_points(), *storage_crash_points.undo_points())
+    for point in of_interest(points, volume):
         bench.kill(point, 'attach', volume.id)
         bench.recover(volume, point)
         if bench.manager.context.reservations.find():
@@ -73,7 +80,7 @@ def test_attach(bench: CrashBench, volume: MadeVolume) -> None:
 
 @pytest.mark.timeout(300)
 def test_detach(bench: CrashBench, volume: MadeVolume) -> None:
-    for point in storage_crash_points.detach_points():
+    for point in of_interest(storage_crash_points.detach_points(), volume):
         if not bench.manager.context.reservations.find():
             bench.perform('attach', volume.id)
         bench.kill(point, 'detach', volume.id)
@@ -108,6 +115,8 @@ def test_refresh(bench: CrashBench, volume: MadeVolume) -> None:
 @pytest.mark.timeout(300)
 def test_recover_is_killed(bench: CrashBench, volume: MadeVolume) -> None:
     for begun, point in storage_crash_points.recover_points():
+        if not of_interest([point], volume):
+            continue
         operation = begun.operation.rpartition(' ')[2]
         there = bool(bench.manager.context.reservations.find())
         if there and operation == 'attach':
