@@ -150,19 +150,15 @@ class Bench:
         """Return Cinder's side in the journal."""
         return self.manager.context.reservations.find(domain_uuid=self.guest.uuid)
 
-    def recover(self) -> tuple[tuple[str, str] | None, ...]:
-        """Settle what is unfinished, when Cinder cannot be at anything any more."""
-        context = self.manager.context
-        seconds = context.options.cinder_timeout
+    def recover(self, *, at_once: bool = False) -> list[str]:
+        """Recover; return what was done with each, or why it could not be.
+
+        :param at_once: not only when Cinder cannot be at anything any more
+        """
+        seconds = 0 if at_once else self.manager.context.options.cinder_timeout
         later = types.SimpleNamespace(time=lambda: time.time() + seconds)
-        done = []
-        for row in self.rows():
-            with (
-                context.lock(row.volume_id, 'recover', row.domain_name),
-                mock.patch.object(settle, 'time', later),
-            ):
-                done.append(settle.settle(context, row))
-        return tuple(done)
+        with mock.patch.object(settle, 'time', later):
+            return [f'{one.action}: {one.detail}' for one in self.manager.recover()]
 
 
 def _row(row: typing.Any) -> str:
@@ -210,9 +206,10 @@ def assert_agree(bench: Bench, volume_id: str, before: State, error: BaseExcepti
 def assert_settled(bench: Bench, volume: MadeVolume, *states: State) -> None:
     """Check that it comes to one of these states once Cinder is well, and stays there."""
     bench.faults.clear()
-    bench.recover()
+    done = bench.recover()
+    assert all(one.startswith(('finished', 'undone')) for one in done), done
     assert bench.state(volume.id) in states
-    assert [done for done in bench.recover() if done] == []
+    assert bench.recover() == []
     assert bench.state(volume.id) in states
 
 

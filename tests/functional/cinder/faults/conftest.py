@@ -13,7 +13,9 @@
 """A guest for all the tests here, and who knows what it and its volumes have."""
 
 from collections.abc import Iterator
+import contextlib
 
+from openstack import exceptions as sdk
 import pytest
 
 from tests.functional.cinder.faults.agreement import Bench
@@ -43,5 +45,9 @@ def bench(
 
 
 @pytest.fixture
-def volume(make_volume: VolumeMaker, iscsi: IscsiBackend) -> MadeVolume:
-    return make_volume(iscsi)
+def volume(make_volume: VolumeMaker, iscsi: IscsiBackend, faults: Faults) -> Iterator[MadeVolume]:
+    made = make_volume(iscsi)
+    yield made
+    with faults.aside(), contextlib.suppress(sdk.NotFoundException):
+        if made.status not in {'available', 'in-use'}:
+            made.proxy.reset_volume_status(made.id, status='available', attach_status='detached')
