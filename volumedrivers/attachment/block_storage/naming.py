@@ -14,6 +14,7 @@
 
 import typing
 
+from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import lookup
 from volumedrivers.cinder import volumes
@@ -31,7 +32,12 @@ def volume_id(context: 'StorageContext', domain: 'Guest', volume: str) -> str:
     found = lookup.volume_id(context.host, domain, volume, None)
     if found != volume or guest_disks.find(domain, volume) is not None:
         return found
-    for reservation in context.reservations.find(domain_uuid=domain.uuid):
-        if volume in (reservation.volume_id, reservation.volume_name):
-            return reservation.volume_id
+    rows = context.reservations.find(domain_uuid=domain.uuid)
+    named = [row.volume_id for row in rows if row.volume_name == volume]
+    if volume in (row.volume_id for row in rows):
+        return volume
+    if len(named) > 1:
+        raise exception.VolumeNotUnique(volume=volume, endpoint=context.storage.endpoint)
+    if named:
+        return named[0]
     return str(volumes.find(context.storage, volume).id)
