@@ -34,6 +34,7 @@ from volumedrivers.host import connector_properties
 from volumedrivers.host import mount_table
 from volumedrivers.host import share
 from volumedrivers.libvirt.guest import Guest
+from volumedrivers.testing.cinder import preload
 from volumedrivers.testing.cinder.backends import Backend
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
@@ -238,6 +239,45 @@ def test_three_times_in_one_process(tmp_path: pathlib.Path) -> None:
                 EmbeddedCinder(tmp_path / 'another').start()
             storage.create_volume(name='one', size=1)
         assert mount_table.find(backends[0].mount_point) is None
+
+
+class Unready(NfsBackend):
+    """Its driver finds no list of shares, and says so in the log alone."""
+
+    def prepare(self, directory: pathlib.Path) -> dict[str, str]:
+        return {**super().prepare(directory), 'nfs_shares_config': str(directory / 'none')}
+
+
+def test_back_end_that_is_not_ready(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preload.load()
+    from volumedrivers.testing.cinder import prompt_scheduler
+
+    monkeypatch.setattr(prompt_scheduler, '_SECONDS', 0.5)
+    backend = Unready()
+    cinder = EmbeddedCinder(tmp_path / 'first', [IscsiBackend(), backend])
+    with pytest.raises(exception.DeadlineExceeded, match=r'Cinder to be ready on embedded@nfs\b'):
+        cinder.start()
+    assert not cinder.is_running
+    assert mount_table.find(backend.mount_point) is None
+    with EmbeddedCinder(tmp_path / 'second', [IscsiBackend()]) as another:
+        assert Volume(another, another.backends[0]).get().status == 'available'
+
+
+def test_gives_way(tmp_path: pathlib.Path) -> None:
+    shared = EmbeddedCinder(tmp_path / 'shared', [IscsiBackend()], gives_way=True)
+    with shared:
+        Volume(shared, shared.backends[0])
+        with EmbeddedCinder(tmp_path / 'own', [IscsiBackend()]) as own:
+            assert own.is_running
+            assert not shared.is_running
+            with pytest.raises(exception.Busy):
+                shared.start()
+        shared.start()
+        assert shared.is_running
+        storage: typing.Any = shared.connection.block_storage
+        assert [one.status for one in storage.volumes()] == ['available']
 
 
 def test_directory_is_gone_on_with(tmp_path: pathlib.Path) -> None:

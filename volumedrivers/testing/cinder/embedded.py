@@ -175,9 +175,7 @@ class EmbeddedCinder:
         self.stop()
 
 
-def _with_identity(
-    application: 'Application', is_service: Callable[[], bool]
-) -> 'Application':
+def _with_identity(application: 'Application', is_service: Callable[[], bool]) -> 'Application':
     """Give requests the identity that authentication would have given them.
 
     Without a token Cinder answers 204 and nothing, also where the SDK asks

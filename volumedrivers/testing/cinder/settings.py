@@ -22,6 +22,7 @@ PROJECT = 'a' * 32
 TOKEN = f'admin:{PROJECT}'
 HOST = 'embedded'
 PASTE = 'api-paste.ini'
+SCHEDULER = 'volumedrivers.testing.cinder.prompt_scheduler.PromptSchedulerManager'
 KEY_MANAGER = 'volumedrivers.testing.cinder.keys.FileKeyManager'
 KEYS_GROUP = 'testing_keys'
 
@@ -56,8 +57,7 @@ def sections(
             'periodic_interval': '5',
             'periodic_fuzzy_delay': '0',
             'backend_stats_polling_interval': '3',
-            # How long the scheduler waits for back ends, which are there already.
-            'scheduler_driver_init_wait_time': '1',
+            'scheduler_manager': SCHEDULER,
             # Ten volumes are soon used up.
             'quota_volumes': '-1',
             'quota_snapshots': '-1',
