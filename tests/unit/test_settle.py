@@ -452,6 +452,30 @@ def test_host_that_does_not_let_go(room: Room) -> None:
     assert room.agrees()
 
 
+@pytest.mark.parametrize('call', ['begin_volume_detaching', 'detach_disk'])
+def test_anothers_attachment_stays_anothers(room: Room, call: str) -> None:
+    """A detach that failed leaves no row of what somebody else has attached."""
+    made = room.attach().attachment_id
+    assert room.row is not None
+    room.reservations.remove(KEY)
+    room.host.context.journal.remove(KEY)
+    room.proxy.before['begin_volume_detaching'] = fake_proxy.answered()
+    if call == 'detach_disk':
+        room.proxy.before.clear()
+        room.fakes.fail[call] = exception.DetachTimeout(
+            guest='web1', disk='vda', attempts=1, seconds=1
+        )
+    with pytest.raises(exception.RetryLater):
+        room.detach()
+    assert room.row is None
+    assert room.record is None
+    assert room.status == 'in-use'
+    assert list(room.proxy.attachments_) == [made]
+    room.fakes.fail.clear()
+    assert room.detach().attachment_id == made
+    assert room.agrees()
+
+
 def test_detach_of_a_volume_that_cinder_deleted(room: Room) -> None:
     room.attach()
     room.proxy.attachments_.clear()
