@@ -383,7 +383,9 @@ class Refresh(Work):
         for other in self.context.journal.find(volume_id=self.volume_id):
             if other.key != self.record.key and self._has_the_device(other):
                 named = ConnectionInfo.parse(self.record.connection_info)
-                named = refresh_kinds.kept(ConnectionInfo.parse(other.connection_info), named)
+                named = refresh_kinds.kept(
+                    ConnectionInfo.parse(other.connection_info), lookup.as_connected(other, named)
+                )
                 self.context.journal.put(
                     dataclasses.replace(
                         other, connection_info=named.to_dict(), volume=self.record.volume

@@ -176,6 +176,8 @@ def _log_out(
     if not empty or not isinstance(empty[0], IscsiTarget):
         return ()
     named = changed_ways.with_ways(connection_info, empty)
+    # os-brick would look for its link to an encrypted volume, which stays.
+    named = named.updated({}, {'encrypted': False})
     try:
         # Without the volume's record: by it all of the volume would go.
         driver.disconnect_volume(named, attachment)
