@@ -45,11 +45,18 @@ def of_volume(
     return storage.ask(attachments)
 
 
-def host_of(attachment: typing.Any) -> str | None:
-    """Return what the host is called that the volume is exported to; None: to none yet."""
-    connector = attachment.connector or {}
-    found = connector.get('host')
-    return None if found is None else str(found)
+def host_of(volume: typing.Any, attachment_id: str) -> str | None:
+    """Return the host that an attachment is of; None: there is none yet, or Cinder does not say.
+
+    It tells only an administrator, and of what is complete; a connector it
+    shows to nobody.
+
+    :param volume: the SDK's
+    """
+    for one in volume.attachments or ():
+        if one.get('attachment_id') == attachment_id and one.get('host_name'):
+            return str(one['host_name'])
+    return None
 
 
 def is_reserved(attachment: typing.Any) -> bool:

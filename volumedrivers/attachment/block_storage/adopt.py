@@ -41,7 +41,7 @@ def adopt(
     storage = context.storage
     named = attachments.of_volume(storage, volume.id, instance=domain.uuid)
     for one in named or _without_instance(context, domain, volume):
-        host = attachments.host_of(one) or _recorded_host(volume, one.id)
+        host = attachments.host_of(volume, one.id)
         if host is not None and host.lower() != context.host.host.lower():
             raise exception.AttachedElsewhere(
                 attachment_id=one.id,
@@ -88,14 +88,5 @@ def _without_instance(
     return tuple(
         one
         for one in attachments.of_volume(context.storage, volume.id)
-        if one.instance is None
-        and (attachments.host_of(one) or _recorded_host(volume, one.id)) is not None
+        if one.instance is None and attachments.host_of(volume, one.id) is not None
     )
-
-
-def _recorded_host(volume: typing.Any, attachment_id: str) -> str | None:
-    """Return the host that was given to os-attach; only an administrator is told."""
-    for one in volume.attachments or ():
-        if one.get('attachment_id') == attachment_id and one.get('host_name'):
-            return str(one['host_name'])
-    return None

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 import typing
 
 from volumedrivers import exception
+from volumedrivers.cinder import attachments
 
 if typing.TYPE_CHECKING:
     from volumedrivers.cinder.block_storage import BlockStorage
@@ -91,15 +92,9 @@ class InCinder:
                 yield one
 
     def host_of(self, attachment: typing.Any) -> str | None:
-        """Return the host that an attachment is of; None: Cinder does not say.
-
-        It tells only an administrator, and of what is complete.
-        """
+        """Return the host that an attachment is of; None: Cinder does not say."""
         volume = self.volumes.get(attachment.volume_id)
-        for one in (volume.attachments if volume is not None else None) or ():
-            if one.get('attachment_id') == attachment.id and one.get('host_name'):
-                return str(one['host_name'])
-        return None
+        return None if volume is None else attachments.host_of(volume, str(attachment.id))
 
     def _one(
         self,

@@ -66,7 +66,7 @@ def find(context: 'StorageContext', volume: typing.Any) -> VolumeUsers:
     for one in attachments.of_volume(context.storage, volume.id):
         if one.instance in here or one.id in ours:
             continue
-        host = _host_of(volume, one.id)
+        host = attachments.host_of(volume, one.id)
         if one.instance and _is_here(context, host, one):
             here.update(_of_somebody_else(context, volume, one))
         else:
@@ -74,17 +74,6 @@ def find(context: 'StorageContext', volume: typing.Any) -> VolumeUsers:
                 f'{one.id} (host {host or "not known"}, guest {one.instance or "not named"})'
             )
     return VolumeUsers(tuple(here.values()), tuple(elsewhere))
-
-
-def _host_of(volume: typing.Any, attachment_id: str) -> str | None:
-    """Return the host of an attachment; None: there is none yet, or Cinder does not show it.
-
-    It does for administrators and services.
-    """
-    for one in volume.attachments or ():
-        if one.get('attachment_id') == attachment_id:
-            return one.get('host_name') or None
-    return None
 
 
 def _is_here(context: 'StorageContext', host: str | None, attachment: typing.Any) -> bool:
