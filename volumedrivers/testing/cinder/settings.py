@@ -58,6 +58,8 @@ def sections(
             'periodic_fuzzy_delay': '0',
             'backend_stats_polling_interval': '3',
             'scheduler_manager': SCHEDULER,
+            # A driver that cannot start here does not in seven seconds either.
+            'reinit_driver_count': '0',
             # Ten volumes are soon used up.
             'quota_volumes': '-1',
             'quota_snapshots': '-1',
