@@ -15,6 +15,7 @@
 import dataclasses
 import itertools
 import pathlib
+import threading
 import typing
 
 import pytest
@@ -311,6 +312,33 @@ def test_interrupted_while_cinder_is_asked(room: Room, call: str, named: bool, w
     assert actions(room) == ([] if row is None else ['undone'])
     assert room.agrees()
     assert room.proxy.attachments_ == {}
+
+
+def test_late_step_is_left_behind(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken back under its hands; the lock is kept until it has ended."""
+    monkeypatch.setattr('volumedrivers.attachment.block_storage.context._MARGIN', -0.7)
+    room.options.conf.set_override('cinder_timeout', 1.0, 'volumedrivers')
+    room.options.conf.set_override('cinder_retries', 0, 'volumedrivers')
+    go = threading.Event()
+    original = room.proxy.create_attachment
+
+    def slow(*arguments: typing.Any, **attributes: typing.Any) -> typing.Any:
+        assert go.wait(20)
+        return original(*arguments, **attributes)
+
+    room.proxy.create_attachment = slow  # type: ignore[method-assign]
+    with pytest.raises(exception.DeadlineExceeded) as caught:
+        room.attach()
+    told = failure.of(caught.value)
+    assert told is not None
+    assert (told.step, told.record) == ('reserve', 'unfinished')
+    assert told.leftovers == ("what the step 'reserve' made",)
+    assert actions(room) == ['running']
+    go.set()
+    name = f'reservation {fake.VOLUME_ID}'
+    room.manager.context.locks.acquire((name,), what='a test', seconds=20).release()
+    assert recovered(room) == [('undone', 'Cinder has the volume back')]
+    assert room.agrees()
 
 
 @pytest.mark.parametrize('call', ['begin_volume_detaching', 'detach_disk', 'delete_attachment'])
