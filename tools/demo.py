@@ -66,7 +66,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 def say(what: str, how: str, seconds: float | None = None) -> None:
     took = '' if seconds is None else f'[dim]  {seconds:.2f} s[/dim]'
-    console.print(f'  [bold]{what:<9}[/bold]{how}{took}')
+    console.print(f'  [bold]{what:<10}[/bold]{how}{took}')
 
 
 def title(text: str) -> None:
@@ -183,6 +183,7 @@ class Demo:
             self.write(ids[ON_TARGET], 2 * GIB - MIB)
             say('write', f'its new end was written, and {self.where(ON_TARGET)} holds it')
             title('What there is')
+            self.shell('volume', 'list')
             self.shell('list')
             self.shell('show', GUEST, 'sdb', '--tree')
             self.kill_and_recover(ON_SHARE)
