@@ -73,9 +73,7 @@ class WsgiAdapter(keystoneauth.TCPKeepAliveAdapter):  # type: ignore[misc]
 
 def _environment(request: typing.Any) -> dict[str, typing.Any]:
     address = urllib.parse.urlsplit(str(request.url))
-    body = request.body or b''
-    if isinstance(body, str):
-        body = body.encode()
+    body = _body(request.body)
     environment: dict[str, typing.Any] = {
         'REQUEST_METHOD': request.method,
         'SCRIPT_NAME': '',
@@ -103,3 +101,12 @@ def _environment(request: typing.Any) -> dict[str, typing.Any]:
         elif key != 'CONTENT_LENGTH':
             environment[f'HTTP_{key}'] = text
     return environment
+
+
+def _body(given: typing.Any) -> bytes:
+    """Return all of it: text, a file, or pieces that would be sent as chunks."""
+    if isinstance(given, str):
+        return given.encode()
+    if hasattr(given, 'read'):
+        return typing.cast(bytes, given.read())
+    return given if isinstance(given, bytes) else b''.join(given or ())
