@@ -407,12 +407,13 @@ class VolumeManager:
         found = context.reservations.get(key)
         if found is None:
             return None
+        # Another one would say that there is nothing to give back.
+        settle.require_same_cinder(context, found)
         here = context.host.journal.get(key) or guest_disks.find(domain, volume_id)
         if found.is_settled and (here or not to_detach):
             return found
         # Of a migration it has to be known first which volume the guest has.
         if here and to_detach and found.operation is not Operation.MIGRATE:
-            settle.require_same_cinder(context, found)
             return found
         said = settle.settle(context, found)
         LOG.warning(
