@@ -198,6 +198,7 @@ class FakeKeystone(Application):
     """Gives tokens to whoever knows the password of a user, and a catalog.
 
     :ivar catalog: URL of Cinder by region and interface
+    :ivar written: what a token looks like
     """
 
     def __init__(self, catalog: dict[str, dict[str, str]]) -> None:
@@ -206,6 +207,7 @@ class FakeKeystone(Application):
         self.catalog = catalog
         self.passwords = {'nova': 'nova-Password-1', 'service': 'service-Password-2'}
         self.service_type = 'block-storage'
+        self.written = 'token-of-{name}'
 
     def answer(self, request: Request) -> Said:
         if request.path.rstrip('/') in ('', '/v3'):
@@ -230,7 +232,7 @@ class FakeKeystone(Application):
                 },
             )
         return Said(
-            '201 Created', self.token(user), {'X-Subject-Token': f'token-of-{user["name"]}'}
+            '201 Created', self.token(user), {'X-Subject-Token': self.written.format(**user)}
         )
 
     def token(self, user: dict[str, typing.Any]) -> dict[str, typing.Any]:
