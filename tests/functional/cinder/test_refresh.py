@@ -28,6 +28,7 @@ from tests.functional.cinder.looks import multiattach_type
 from tests.functional.cinder.made_volumes import MadeVolume
 from tests.functional.cinder.made_volumes import VolumeMaker
 from volumedrivers import exception
+from volumedrivers.attachment import failure
 from volumedrivers.attachment import steps
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.block_storage.manager import make_volume_manager
@@ -443,6 +444,45 @@ def test_cinder_fails(
     assert volume.status == 'in-use'
     volume_manager.detach(guest.name, volume.id)
     assert volume.status == 'available'
+
+
+def test_portal_that_does_not_answer(
+    volume_manager: VolumeManager,
+    iscsi: IscsiBackend,
+    make_volume: VolumeMaker,
+    guest: Guest,
+    guest_io: GuestIO,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cinder's side is done by then; the guest has what it had."""
+    volume = make_volume(iscsi)
+    done = volume_manager.attach(guest.name, volume.name, SCSI)
+    before = [disk.to_xml() for disk in guest.all_disks()]
+    endpoints = volume_manager.context.host.registry.context.endpoints
+
+    def silent(probe: object, protocol: str, *rest: object, **more: object) -> typing.Any:
+        raise exception.EndpointUnreachable(
+            protocol=protocol, endpoint='the portal', reason='the test says so'
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(endpoints), 'check', silent)
+        with pytest.raises(exception.EndpointUnreachable) as caught:
+            volume_manager.refresh(guest.name, volume.id)
+    account = failure.of(caught.value)
+    assert account is not None
+    assert (account.step, account.within is not None) == ('refresh', True)
+    assert [disk.to_xml() for disk in guest.all_disks()] == before
+    assert volume.status == 'in-use'
+    assert [one.id for one in volume.attachments()] == [done.attachment_id]
+    (row,) = volume_manager.context.reservations.find()
+    assert row.is_settled
+    assert row.problem.startswith('volume refresh: ')
+    assert volume_manager.recover() == ()
+    volume_manager.refresh(guest.name, volume.id)
+    (row,) = volume_manager.context.reservations.find()
+    assert row.problem == ''
+    volume_manager.detach(guest.name, volume.id)
 
 
 @pytest.mark.parametrize(
