@@ -230,6 +230,22 @@ def test_anothers_reservation_is_left_alone(room: Room) -> None:
     assert list(room.proxy.attachments_) == [other]
 
 
+def test_reserved_for_nobody(room: Room) -> None:
+    """Cinder was stopped in the middle; only an administrator can put that right."""
+    room.proxy.late.add('create_attachment')
+    with pytest.raises(exception.CinderUnavailable):
+        room.attach()
+    room.proxy.volumes_[fake.VOLUME_ID]['status'] = 'reserved'
+    room.pass_time()
+    ((action, detail),) = recovered(room)
+    assert action == 'failed'
+    assert f'openstack volume set --state available {fake.VOLUME_ID}' in detail
+    assert room.row is not None
+    room.proxy.volumes_[fake.VOLUME_ID]['status'] = 'available'
+    assert recovered(room) == [('undone', 'nothing was reserved')]
+    assert room.agrees()
+
+
 def test_refused_reservation_says_the_state(room: Room) -> None:
     """Another host was faster."""
     volume = room.proxy.volumes_[fake.VOLUME_ID]

@@ -50,7 +50,7 @@ def settle(
     :returns: what was done (finished, undone), and why; None: all is as it should be
     :raises AttachmentLost: Cinder has no attachment for what the guest has
     :raises Busy: it is too early to know what Cinder does with a request that
-        it has not answered
+        it has not answered; or Cinder keeps the volume, and nothing says for whom
     :raises StillInUse: the volume is in no guest, and still on this host
     :raises CinderNotConfigured: the row is of another Cinder
     :raises VolumeDriversError: guest, host or Cinder could not say
@@ -90,6 +90,8 @@ def settle(
         if done is Do.RELEASE:
             _require_off_host(context, found, attachment_id)
             cinder.release(now)
+        elif found.operation is Operation.ATTACH and found.attachment_id is None:
+            _require_unreserved(context, found)
         context.reservations.remove(found.key)
         detail = 'Cinder has the volume back' if done is Do.RELEASE else 'nothing was reserved'
         if done is Do.FORGET and found.operation is not Operation.ATTACH:
@@ -171,6 +173,25 @@ def _too_early(context: 'StorageContext', found: Reservation) -> exception.Busy:
         what=f'Cinder, with volume {found.volume_id},',
         reason=f'it may still do what it was asked for in step {found.step!r} of '
         f'{found.operation}, to which it has not answered; recover again in {left:.0f} s',
+    )
+
+
+def _require_unreserved(context: 'StorageContext', found: Reservation) -> None:
+    """Refuse to forget a volume that Cinder keeps, and nobody can be seen for whom.
+
+    :raises Busy: Cinder was stopped itself, between the two
+    """
+    storage = context.storage
+    try:
+        volume = storage.ask(storage.proxy.get_volume, found.volume_id)
+    except exception.NotInCinder:
+        return
+    if volume.status != 'reserved' or attachments.of_volume(storage, found.volume_id):
+        return
+    raise exception.Busy(
+        what=f'volume {found.volume_id}',
+        reason='it is reserved in Cinder, and no attachment says for whom; an administrator runs '
+        f'"openstack volume set --state available {found.volume_id}"',
     )
 
 
