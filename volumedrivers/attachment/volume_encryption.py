@@ -148,6 +148,8 @@ def _wrong(
 ) -> exception.InvalidEncryption:
     # It comes over the network, and nobody knows what it is.
     shown = repr(found) if isinstance(found, str | int) else type(found).__name__
+    if found is None:
+        shown = 'missing'
     if len(shown) > 80:
         shown = f'{shown[:77]}...'
     return exception.InvalidEncryption(
