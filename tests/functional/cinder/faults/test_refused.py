@@ -19,9 +19,11 @@ import pytest
 from tests.functional.cinder.faults import agreement
 from tests.functional.cinder.faults.agreement import Bench
 from tests.functional.cinder.made_volumes import MadeVolume
+from tests.functional.cinder.made_volumes import VolumeMaker
 from volumedrivers import exception
 from volumedrivers.attachment import failure
 from volumedrivers.testing.cinder import faults as make
+from volumedrivers.testing.cinder.backends import NfsBackend
 
 ATTACH = {
     'reserve': 'POST /attachments',
@@ -110,7 +112,6 @@ def test_attach_is_answered_with_nonsense(
     bench.faults.add({**ATTACH, 'find': 'GET /volumes/*'}[step], fault(after=after))
     with pytest.raises(exception.VolumeDriversError) as caught:
         bench.attach(volume)
-    print(type(caught.value), caught.value)
     agreement.assert_told(caught.value)
     agreement.assert_agree(bench, volume.id, before, caught.value)
     agreement.assert_settled(bench, volume, before)
@@ -163,3 +164,48 @@ def test_export_is_answered_with_what_cannot_be_connected(
     agreement.assert_told(caught.value)
     assert agreement.assert_agree(bench, volume.id, before, caught.value) == before
     assert bench.rows() == ()
+
+
+@pytest.mark.parametrize(
+    ('fault', 'expected'),
+    [
+        (make.status(500), exception.CinderUnavailable),
+        (make.reset(), exception.CinderUnavailable),
+        (make.status(403), exception.CinderForbidden),
+        (make.status(404), exception.CinderError),
+        (make.garbage(), exception.CinderUnavailable),
+        (make.empty(), exception.InvalidEncryption),
+    ],
+    ids=['500', 'reset', '403', '404', 'garbage', 'empty'],
+)
+def test_how_it_is_encrypted_cannot_be_known(
+    bench: Bench,
+    volume: MadeVolume,
+    fault: make.Fault,
+    expected: type[exception.VolumeDriversError],
+) -> None:
+    before = bench.state(volume.id)
+    bench.faults.add(
+        ATTACH['export'],
+        make.changed(lambda said: said['attachment']['connection_info'].update(encrypted=True)),
+    )
+    bench.faults.add('GET /volumes/*/encryption', fault)
+    with pytest.raises(expected) as caught:
+        bench.attach(volume)
+    agreement.assert_told(caught.value)
+    assert agreement.assert_agree(bench, volume.id, before, caught.value) == before
+    assert bench.rows() == ()
+
+
+@pytest.mark.parametrize('step', ['export', 'complete'])
+def test_volume_on_a_share(
+    bench: Bench, make_volume: VolumeMaker, nfs: NfsBackend, step: str
+) -> None:
+    volume = make_volume(nfs)
+    before = bench.state(volume.id)
+    bench.faults.add(ATTACH[step], make.status(409), times=1)
+    with pytest.raises(exception.CinderError) as caught:
+        bench.attach(volume)
+    # Nothing stays mounted.
+    assert agreement.assert_agree(bench, volume.id, before, caught.value) == before
+    agreement.assert_goes_on(bench, volume, before)

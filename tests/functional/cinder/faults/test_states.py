@@ -26,9 +26,12 @@ from volumedrivers import exception
 from volumedrivers.attachment import failure
 from volumedrivers.attachment.block_storage.manager import make_volume_manager
 from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.cinder import volumes
 from volumedrivers.cinder.block_storage import BlockStorage
 from volumedrivers.testing.cinder import faults as make
 from volumedrivers.testing.cinder.backends import IscsiBackend
+from volumedrivers.testing.cinder.embedded import EmbeddedCinder
+from volumedrivers.testing.cinder.nova_events import FakeNova
 
 ELSEWHERE = {
     'host': 'another-host',
@@ -183,6 +186,29 @@ def test_detach_in_whatever_state(bench: Bench, volume: MadeVolume, status: str)
     assert bench.state(volume.id) in (free, dataclasses.replace(free, status=status))
 
 
+def test_only_a_service_may_take_it_away(
+    bench: Bench, volume: MadeVolume, cinder: EmbeddedCinder, nova: FakeNova
+) -> None:
+    free = bench.state(volume.id)
+    bench.attach(volume)
+    before = bench.state(volume.id)
+    # The compute API says that the guest has it.
+    nova.attachments[bench.guest.uuid, volume.id] = volume.attachments()[0].id
+    cinder.is_service = False
+    try:
+        with pytest.raises(exception.ServiceRoleNeeded) as caught:
+            bench.detach(volume)
+        assert '[service_user]' in agreement.assert_told(caught.value)
+        now = agreement.assert_agree(bench, volume.id, before, caught.value)
+        assert (now.guest, now.record, now.reservation) == ((False, False), 'none', 'unfinished')
+        (said,) = bench.recover()
+        assert said.startswith('failed: ')
+        assert bench.state(volume.id) == now
+    finally:
+        cinder.is_service = True
+    agreement.assert_settled(bench, volume, free)
+
+
 def test_attachment_of_another_host_is_not_taken_over(bench: Bench, volume: MadeVolume) -> None:
     made = bench.proxy.create_attachment(volume.id, instance=bench.guest.uuid, connector=ELSEWHERE)
     bench.proxy.complete_attachment(made)
@@ -235,33 +261,34 @@ def test_another_cinder_than_the_one_it_is_of(bench: Bench, volume: MadeVolume) 
     assert bench.state(volume.id) == free
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        'Ümläut 日本語 🦆',
-        '--force',
-        '-h',
-        '..',
-        '../volumes',
-        'a/b',
-        'a?name=b#c',
-        '%2e%2e',
-        'quote\' or "1"=\'1',
-        'vda',
-        'None',
-        '0',
-        'e9a8a3b2-2b0c-4e73-9f3b-6c2f6d1f0a11',
-        'x' * 255,
-    ],
+NAMES = (
+    'Ümläut 日本語 🦆',
+    '--force',
+    '-h',
+    '..',
+    '../volumes',
+    'a/b',
+    'a?name=b#c',
+    '%2e%2e',
+    'quote\' or "1"=\'1',
+    'vda',
+    'None',
+    '0',
+    'e9a8a3b2-2b0c-4e73-9f3b-6c2f6d1f0a11',
+    'x' * 255,
 )
-def test_names(bench: Bench, make_volume: VolumeMaker, iscsi: IscsiBackend, name: str) -> None:
-    volume = make_volume(iscsi, name=name)
+
+
+def test_names(bench: Bench, volume: MadeVolume) -> None:
+    for name in NAMES:
+        bench.proxy.update_volume(volume.id, name=name)
+        assert volumes.find(bench.manager.context.storage, name).id == volume.id
     free = bench.state(volume.id)
-    bench.attach(volume)
-    assert volume.status == 'in-use'
-    done = bench.manager.detach(bench.guest.name, name)
-    assert done.volume_id == volume.id
-    assert bench.state(volume.id) == free
+    for name in NAMES[:2]:
+        bench.proxy.update_volume(volume.id, name=name)
+        assert bench.attach_named(name) == volume.id
+        assert bench.manager.detach(bench.guest.name, name).volume_id == volume.id
+        assert bench.state(volume.id) == free
 
 
 def test_no_name(bench: Bench, make_volume: VolumeMaker, iscsi: IscsiBackend) -> None:
