@@ -59,8 +59,9 @@ class MadeVolume:
             return opened.read(65536) == bytes([pattern]) * 65536
 
     def delete(self) -> None:
+        found = self.get()
         self.proxy.delete_volume(self.id)
-        self.proxy.wait_for_delete(self.get(), interval=0.05, wait=20)
+        self.proxy.wait_for_delete(found, interval=0.05, wait=60)
 
 
 class VolumeMaker:
@@ -84,7 +85,7 @@ class VolumeMaker:
 
 
 def wait_for(get: Callable[[], typing.Any], status: str) -> typing.Any:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while (found := get()).status != status:
         assert time.monotonic() < end, f'{found.status}, not {status}'
         assert found.status != 'error'

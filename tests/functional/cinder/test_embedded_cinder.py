@@ -107,12 +107,13 @@ class Volume:
         return wait_for(lambda: self.storage.get_snapshot(made.id), 'available')
 
     def delete(self) -> None:
+        found = self.get()
         self.storage.delete_volume(self.id)
-        self.storage.wait_for_delete(self.get(), interval=0.05, wait=20)
+        self.storage.wait_for_delete(found, interval=0.05, wait=60)
 
     def delete_snapshot(self, snapshot: typing.Any) -> None:
         self.storage.delete_snapshot(snapshot.id)
-        self.storage.wait_for_delete(snapshot, interval=0.05, wait=20)
+        self.storage.wait_for_delete(snapshot, interval=0.05, wait=60)
 
     def holds(self, pattern: int, offset: int, path: pathlib.Path | None = None) -> bool:
         with (path or self.image).open('rb') as opened:
@@ -121,7 +122,7 @@ class Volume:
 
 
 def wait_for(get: Callable[[], typing.Any], status: str) -> typing.Any:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while (found := get()).status != status:
         assert time.monotonic() < end, f'{found.status}, not {status}'
         assert found.status != 'error'
@@ -337,7 +338,7 @@ def test_many_at_once(cinder: EmbeddedCinder, iscsi: IscsiBackend, nfs: NfsBacke
         storage.delete_attachment(attachment)
         wait_for(lambda: storage.get_volume(made.id), 'available')
         storage.delete_volume(made.id)
-        storage.wait_for_delete(made, interval=0.05, wait=20)
+        storage.wait_for_delete(made, interval=0.05, wait=60)
         return kind
 
     with futures.ThreadPoolExecutor(4) as pool:

@@ -153,7 +153,7 @@ class Life:
 
     def remove(self, snapshot: typing.Any) -> None:
         self.make_volume.proxy.delete_snapshot(snapshot.id)
-        self.make_volume.proxy.wait_for_delete(snapshot, interval=0.05, wait=30)
+        self.make_volume.proxy.wait_for_delete(snapshot, interval=0.05, wait=60)
 
 
 def _holds(path: pathlib.Path, pattern: int) -> bool:
