@@ -31,9 +31,22 @@ from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.cinder import bound_share
 
 
+def connect(url: str) -> BlockStorage:
+    """Return the Cinder at that URL; the rows of it are of no other one."""
+    import openstack
+
+    connection = openstack.connect(
+        auth_type='none',
+        block_storage_endpoint_override=url,
+        block_storage_api_version='3',
+        load_envvars=False,
+        load_yaml_config=False,
+    )
+    return BlockStorage(connection, retries=3, pause=0.05)
+
+
 def main(told: dict[str, typing.Any]) -> None:
     """Do it; come to its end only where the point is never reached."""
-    import openstack
 
     conf = cfg.ConfigOpts()
     conf([])
@@ -51,18 +64,10 @@ def main(told: dict[str, typing.Any]) -> None:
         if done:
             at('swap', 'copy', 'during')
 
-    connection = openstack.connect(
-        auth_type='none',
-        block_storage_endpoint_override=told['url'],
-        block_storage_api_version='3',
-        load_envvars=False,
-        load_yaml_config=False,
-    )
     with Hypervisor(told['libvirt']) as hypervisor:
         exports = {name: pathlib.Path(path) for name, path in told['exports'].items()}
         manager = bound_share.make_manager(conf, hypervisor, exports, observer=at)
-        storage = BlockStorage(connection, retries=0)
-        volumes = make_volume_manager(conf, storage, manager)
+        volumes = make_volume_manager(conf, connect(told['url']), manager)
         volumes.swap(told['guest'], told['volume'], told['new'], progress=progress)
 
 
