@@ -543,3 +543,21 @@ def test_refreshed_and_connected_again_afterwards(
     domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
     move.require_new()
     move.detach()
+
+
+def test_detached_before_it_is_recovered(
+    move: Migration,
+    make_volume: VolumeMaker,
+    iscsi: IscsiBackend,
+    nfs: NfsBackend,
+    faults: failing.Faults,
+) -> None:
+    """Which of the two volumes the guest has is found out first."""
+    move.begin(make_volume(iscsi), nfs)
+    faults.add('POST /attachments/* os-complete', failing.status(500))
+    with pytest.raises(exception.CinderUnavailable):
+        move.swap()
+    faults.clear()
+    move.detach()
+    assert move.volume.get().migration_status == 'success'
+    assert holds(nfs, move.new, 0x5A, MIB)
