@@ -233,7 +233,8 @@ class VolumeManager:
             reservation = before or adopt.adopt(context, domain, found)[0]
             job = RefreshVolume(context, domain, reservation, before, held, volume=found)
             job.require_possible()
-            return job.result(steps.run(job, job.steps()))
+            with job.shared:
+                return job.result(steps.run(job, job.steps()))
 
     def extend(self, volume: str, size: int) -> VolumeExtendResult:
         """Let Cinder extend the volume, and every guest of this host that has it see that.

@@ -28,6 +28,7 @@ from volumedrivers.attachment.block_storage.flow import Side
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.results import VolumeRefreshResult
+from volumedrivers.attachment.block_storage.shared_target import SharedTarget
 from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.results import RefreshResult
 from volumedrivers.attachment.steps import Step
@@ -68,6 +69,7 @@ class RefreshVolume(StorageWork):
         self.volume = volume
         self.info: ConnectionInfo | None = None
         self.refreshed: RefreshResult | None = None
+        self.shared = SharedTarget(context, volume, self.what)
         self.learn(wanted={})
 
     def steps(self) -> tuple[Step, ...]:
@@ -105,6 +107,7 @@ class RefreshVolume(StorageWork):
         return record
 
     def export(self) -> None:
+        self.shared.hold()
         connector = self.context.connector()
         self.note(connector=dict(connector))
         try:
@@ -126,6 +129,7 @@ class RefreshVolume(StorageWork):
         self.refreshed = self.context.attachments.refresh(
             self.guest.uuid, self.reservation.volume_id, self.info
         )
+        self.shared.drop()
 
     def _limit(self, info: ConnectionInfo) -> None:
         """Give the disk the limits that the volume's type has now, if they are others.
