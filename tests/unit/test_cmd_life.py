@@ -133,7 +133,7 @@ def test_attach_that_fails_half_way(host: Host, shell: Shell) -> None:
 
     host.fail['disconnect'] = exception.FlushFailed(volume_id='v', reason='no path')
     told = shell.json('attach', 'web1', '--connection-info', host.file, code=1)
-    assert (told['record'], told['leftovers']) == ('unfinished', ["what the step 'connect' made"])
+    assert (told['record'], told['leftovers']) == ('unfinished', ['the volume on this host'])
     assert 'no path' in told['notes'][0]
 
 

@@ -309,7 +309,7 @@ def test_what_cannot_be_undone(shell: CinderShell) -> None:
     shell.fail['attach_disk'] = exception.AttachRefused(guest='web1', disk='vda', reason='no slot')
     shell.fail['disconnect'] = exception.FlushFailed(volume_id='v', reason='no path')
     assert shell.run('volume', 'attach', 'web1', NAME) == 1
-    left = "what the step 'connect' made, what the step 'reserve' made; recorded as unfinished"
+    left = 'the volume on this host, the attachment in Cinder; recorded as unfinished'
     assert f'\n  left       {left}' in shell.err, shell.err
     assert 'Cinder keeps the attachment' in shell.err
     assert len(shell.cinder.attachments) == 1
@@ -529,9 +529,35 @@ def test_detach_of_guest_and_host_alone(shell: CinderShell) -> None:
     assert told['cinder']['attachment_id'] == done['attachment_id']
     assert f'"volumedrivers volume detach web1 {fake.VOLUME_ID}" gives it back' in shell.err
     assert shell.json('list')[0]['state'] == 'attached in Cinder only'
-    shell.run('volume', 'detach', 'web1', fake.VOLUME_ID)
+    plan = shell.json('volume', 'detach', 'web1', fake.VOLUME_ID, '--dry-run')
+    assert [step['name'] for step in plan['steps']] == ['release', 'record']
+    assert len(shell.cinder.attachments) == 1
+    assert shell.run('volume', 'detach', 'web1', fake.VOLUME_ID) == 0
+    assert shell.err.endswith(
+        f'Guest and host had let go of volume {NAME} before. What was left to do: Cinder has the '
+        'volume back.\n'
+    )
+    assert 'did not have volume' not in shell.err
     assert shell.cinder.attachments == {}
     assert shell.json('list') == []
+    assert shell.run('volume', 'detach', 'web1', NAME) == 6
+
+
+def test_detach_that_cinder_did_not_hear_of(shell: CinderShell) -> None:
+    """The second time there is only Cinder left to tell; what is left is said in its terms."""
+    done = shell.attach()
+    shell.cinder.say('DELETE /v3/attachments', fault('500 Internal Server Error', 'oops'))
+    assert shell.run('volume', 'detach', 'web1', NAME) == 5
+    left = f'attachment {done["attachment_id"]} in Cinder; recorded as unfinished'
+    assert f'\n  left       {left}' in shell.err, shell.err
+    shell.cinder.said.clear()
+    told = shell.json('volume', 'detach', 'web1', NAME)
+    assert (told['settled'], told['attachment_id']) == (
+        'Cinder has the volume back',
+        done['attachment_id'],
+    )
+    assert (told['removed_from_guest'], list(told['seconds'])) == (False, ['release'])
+    assert shell.cinder.attachments == {}
 
 
 def test_forget(shell: CinderShell) -> None:

@@ -289,7 +289,7 @@ def test_host_that_keeps_the_device_keeps_the_attachment(room: Room) -> None:
         room.attach()
     told = failure.of(caught.value)
     assert told is not None
-    assert told.leftovers == ("what the step 'reserve' made",)
+    assert told.leftovers == ('the attachment in Cinder',)
     assert told.record == 'unfinished'
     assert 'delete_attachment' not in room.proxy.calls
     assert actions(room) == ['failed', 'failed']
@@ -348,7 +348,7 @@ def test_late_step_is_left_behind(room: Room, monkeypatch: pytest.MonkeyPatch) -
     told = failure.of(caught.value)
     assert told is not None
     assert (told.step, told.record) == ('reserve', 'unfinished')
-    assert told.leftovers == ("what the step 'reserve' made",)
+    assert told.leftovers == ('the attachment in Cinder',)
     assert actions(room) == ['running']
     go.set()
     name = f'reservation {fake.VOLUME_ID}'
@@ -359,13 +359,16 @@ def test_late_step_is_left_behind(room: Room, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize('call', ['begin_volume_detaching', 'detach_disk', 'delete_attachment'])
 def test_interrupted_detach(room: Room, call: str) -> None:
-    room.attach()
+    made = room.attach().attachment_id
     room.proxy.after[call] = room.fakes.fail[call] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt) as caught:
         room.detach()
     told = failure.of(caught.value)
     assert told is not None
     assert told.record == ('attached' if room.row and room.row.is_settled else 'unfinished')
+    # What was begun is undone, unless guest and host have let go.
+    left = f'attachment {made} in Cinder'
+    assert told.leftovers == ((left,) if call == 'delete_attachment' else ())
     room.fakes.fail.clear()
     room.pass_time()
     actions(room)

@@ -87,7 +87,14 @@ class Attach(Work):
         options = self.context.options
         locks = self.driver.lock_names(self.info)
         return (
-            Step('connect', self.connect, self.disconnect, options.connect_timeout, locks),
+            Step(
+                'connect',
+                self.connect,
+                self.disconnect,
+                options.connect_timeout,
+                locks,
+                leaves='the volume on this host',
+            ),
             Step('identify', self.identify, seconds=options.identify_timeout),
             Step(
                 'encrypt',
@@ -95,6 +102,7 @@ class Attach(Work):
                 self.decrypt,
                 options.encrypt_timeout,
                 needed=self.must_be_opened,
+                leaves='what decrypts it',
             ),
             Step(
                 'attach',
@@ -103,6 +111,7 @@ class Attach(Work):
                 options.guest_attach_timeout,
                 # The row gets the disk's name first, and the intent with it.
                 intends=False,
+                leaves='its disk in the guest',
             ),
             Step('record', self.settle_attached, records=True),
         )

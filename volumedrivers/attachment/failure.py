@@ -84,7 +84,7 @@ def tell(
 ) -> None:
     """Put what was done into the error; to be called when the row is written.
 
-    :param kept: steps that should have been undone and were not
+    :param kept: what is there of steps that should have been undone and were not
     """
     failure = Failure(
         operation=str(work.operation),
@@ -97,7 +97,7 @@ def tell(
         notes=tuple(getattr(error, '__notes__', ())),
         seconds=seconds,
         within=of(error),
-        **work.facts(tuple(f'what the step {name!r} made' for name in kept)),
+        **work.facts(tuple(kept)),
     )
     # Also into what Python raises, such as KeyboardInterrupt.
     setattr(error, _ATTRIBUTE, failure)

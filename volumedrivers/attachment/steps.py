@@ -105,6 +105,7 @@ class Step(typing.NamedTuple):
         their deadlines, and the observer is told of them instead
     :ivar stays: tells, when it is to be undone, whether it is not: what was done
         after it cannot be undone, and the operation can only go on; it only looks
+    :ivar leaves: what is there if it is not undone, as it is told to people
     """
 
     name: str
@@ -117,6 +118,7 @@ class Step(typing.NamedTuple):
     records: bool = False
     nested: bool = False
     stays: Callable[[], bool] = bool
+    leaves: str = ''
 
 
 class _LeftBehind(Exception):
@@ -192,7 +194,9 @@ class _Account:
             undone=[step.name for step in self.undone],
             not_done=[step.name for step in self.steps[len(self.done) + 1 :]],
             kept=[
-                step.name for step in to_undo if step.undo is not None and step not in self.undone
+                step.leaves or f'what the step {step.name!r} made'
+                for step in to_undo
+                if step.undo is not None and step not in self.undone
             ],
             seconds=self.seconds,
         )

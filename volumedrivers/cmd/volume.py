@@ -178,11 +178,15 @@ class Detach(Operation):
         except exception.NotRecorded as error:
             error.add_note(f'"volumedrivers volume attachments {args.volume}" shows who has it')
             raise
-        detach.warn(result)
-        return self.told(
-            result.to_dict(),
-            f'Guest {result.guest} has {named(result)} no more, and Cinder has it back.',
-        )
+        if result.settled is None:
+            detach.warn(result)
+            then = f'Guest {result.guest} has {named(result)} no more, and Cinder has it back.'
+        else:
+            then = (
+                f'Guest and host had let go of {named(result)} before. What was left to do: '
+                f'{result.settled}.'
+            )
+        return self.told(result.to_dict(), then)
 
     def plan(self, args: argparse.Namespace) -> 'Plan':
         """Say what detaching would do."""

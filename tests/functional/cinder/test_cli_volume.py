@@ -212,6 +212,11 @@ def test_detach_of_guest_and_host_alone(
     assert outcome['action'] == 'finished'
     assert volume.status == 'available'
 
+    command.run('volume', 'attach', guest.name, volume.name, '--bus', 'scsi')
+    command.run('detach', guest.name, 'sda')
+    assert command.json('volume', 'detach', guest.name, volume.id)['settled']
+    assert (volume.status, command.json('list', guest.name)) == ('available', [])
+
 
 def test_no_such_volume_and_no_cinder(
     command: Command, volume: MadeVolume, guest: Guest, faults: Faults

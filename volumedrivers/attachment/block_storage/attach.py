@@ -68,9 +68,21 @@ class AttachVolume(StorageWork):
         """Return the steps in their order."""
         seconds = self.context.request_timeout
         return (
-            Step('reserve', self.reserve, self.release, seconds),
+            Step(
+                'reserve',
+                self.reserve,
+                self.release,
+                seconds,
+                leaves='the attachment in Cinder',
+            ),
             Step('export', self.export, seconds=seconds),
-            Step('attach', self.attach, self.detach, nested=True),
+            Step(
+                'attach',
+                self.attach,
+                self.detach,
+                nested=True,
+                leaves='the volume in the guest, or on this host',
+            ),
             Step('complete', self.complete, seconds=seconds),
             Step('record', self.settle_attached, records=True),
         )

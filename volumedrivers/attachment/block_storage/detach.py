@@ -13,9 +13,12 @@
 """The steps of detaching a volume of Cinder."""
 
 import contextlib
+import time
 import typing
 
 from volumedrivers import exception
+from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -23,6 +26,7 @@ from volumedrivers.attachment.block_storage.results import VolumeDetachResult
 from volumedrivers.attachment.block_storage.shared_target import SharedTarget
 from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.results import DetachResult
+from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
 
 if typing.TYPE_CHECKING:
@@ -66,6 +70,7 @@ class DetachVolume(StorageWork):
         self.timeout = timeout
         self.detached: DetachResult | None = None
         self.is_off_host = False
+        self.is_released = False
         self.uncertain = False  # whether Cinder has begun
         self.learn(wanted={'force': force})
 
@@ -80,6 +85,7 @@ class DetachVolume(StorageWork):
                 seconds,
                 needed=self.in_use,
                 stays=lambda: self.is_off_host,
+                leaves='the volume as detaching in Cinder',
             ),
             Step('detach', self.detach, nested=True),
             Step('release', self.release, seconds=seconds),
@@ -121,6 +127,7 @@ class DetachVolume(StorageWork):
 
     def release(self) -> None:
         self.flow.release(self.reservation)
+        self.is_released = True
         self.shared.drop()
 
     def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
@@ -135,6 +142,17 @@ class DetachVolume(StorageWork):
             self.settle(problem=f'{self.operation}: {problem}')
         else:
             self.note(problem=problem)
+
+    def facts(self, left: tuple[str, ...]) -> dict[str, typing.Any]:
+        """Return what a Failure says of the volume.
+
+        :param left: what could not be undone
+        """
+        if self.is_released:
+            left = ()
+        elif self.is_off_host:
+            left = (f'attachment {self.reservation.attachment_id} in Cinder',)
+        return super().facts(left)
 
     def result(self, seconds: dict[str, float]) -> VolumeDetachResult:
         """Say what was done."""
@@ -181,3 +199,39 @@ class DetachVolume(StorageWork):
                 'Cinder may still be about to let the volume be detaching; '
                 '"volumedrivers recover" takes that back'
             )
+
+
+def is_only_in_cinder(context: 'StorageContext', guest: 'Guest', found: Reservation) -> bool:
+    """Tell whether neither host nor guest have the volume of a row (any more)."""
+    record = context.host.journal.get(found.key)
+    return record is None and guest_disks.find(guest, found.volume_id) is None
+
+
+def give_back(
+    context: 'StorageContext', guest: 'Guest', found: Reservation, *, force: bool
+) -> VolumeDetachResult:
+    """Give Cinder back what is in no guest and not on this host any more.
+
+    After a detach of guest and host alone, or one that Cinder did not answer.
+
+    :raises VolumeDriversError: as settle
+    """
+    users = context.host.users().of_volume(found.volume_id, found.domain_uuid)
+    started = time.monotonic()
+    _, done = settle.settle(context, found) or ('', 'nothing was left to do')
+    return VolumeDetachResult(
+        guest=guest.name,
+        guest_uuid=guest.uuid,
+        volume_id=found.volume_id,
+        volume_name=found.volume_name,
+        attachment_id=found.attachment_id,
+        settled=done,
+        driver_volume_type='',
+        target=None,
+        removed_from_guest=False,
+        still_used_by=tuple(sorted(users)),
+        forced=force,
+        leftovers=(),
+        seconds={'release': round(time.monotonic() - started, 3)},
+        **paths_of(None),
+    )

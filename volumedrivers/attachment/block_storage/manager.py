@@ -38,6 +38,8 @@ from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.context import StorageContext
 from volumedrivers.attachment.block_storage.detach import DetachVolume
+from volumedrivers.attachment.block_storage.detach import give_back
+from volumedrivers.attachment.block_storage.detach import is_only_in_cinder
 from volumedrivers.attachment.block_storage.listed import ListedAttachment
 from volumedrivers.attachment.block_storage.listed import ListedVolume
 from volumedrivers.attachment.block_storage.listed import ShownVolume
@@ -173,6 +175,8 @@ class VolumeManager:
     ) -> VolumeDetachResult:
         """Take the volume out of the guest and off this host, and give it back to Cinder.
 
+        Where guest and host have let go already, only Cinder is told.
+
         :param guest: name or UUID; by its UUID also a guest that is gone
         :param volume: volume id, target name such as vdb, or name in Cinder
         :param force: remove from the host even if flushing fails
@@ -186,7 +190,9 @@ class VolumeManager:
         domain = guest_disks.look_up(context.host.hypervisor, guest)
         volume_id = self._volume_id(domain, volume)
         with context.lock(volume_id, 'detach', domain.name) as held:
-            before = self._settled(domain, volume_id, to_detach=True)
+            before = self._to_detach(domain, volume_id)
+            if before is not None and is_only_in_cinder(context, domain, before):
+                return give_back(context, domain, before, force=force)
             if before is None:
                 found = volumes.find(context.storage, volume_id)
             else:
@@ -395,26 +401,26 @@ class VolumeManager:
         """
         return Listing(self.context).attachments(volume)
 
-    def _settled(
-        self, domain: 'Guest', volume_id: str, *, to_detach: bool = False
-    ) -> Reservation | None:
-        """Return the row, after what was interrupted is finished or undone.
+    def _to_detach(self, domain: 'Guest', volume_id: str) -> Reservation | None:
+        """Return the row; what was interrupted needs no recovery, as all of it is to go.
 
-        :param to_detach: what guest or host have needs no recovery: all of it
-            is about to go
+        But of a migration it has to be known first which volume the guest has.
         """
+        found = self.context.reservations.get(make_key(domain.uuid, volume_id))
+        if found is None or found.operation is Operation.MIGRATE:
+            return self._settled(domain, volume_id)
+        # Another one would say that there is nothing to give back.
+        settle.require_same_cinder(self.context, found)
+        return found
+
+    def _settled(self, domain: 'Guest', volume_id: str) -> Reservation | None:
+        """Return the row, after what was interrupted is finished or undone."""
         context = self.context
-        key = make_key(domain.uuid, volume_id)
-        found = context.reservations.get(key)
+        found = context.reservations.get(make_key(domain.uuid, volume_id))
         if found is None:
             return None
-        # Another one would say that there is nothing to give back.
         settle.require_same_cinder(context, found)
-        here = context.host.journal.get(key) or guest_disks.find(domain, volume_id)
-        if found.is_settled and (here or not to_detach):
-            return found
-        # Of a migration it has to be known first which volume the guest has.
-        if here and to_detach and found.operation is not Operation.MIGRATE:
+        if found.is_settled:
             return found
         said = settle.settle(context, found)
         LOG.warning(
@@ -425,7 +431,7 @@ class VolumeManager:
             found.step or 'none',
             *(said or ('settled', 'nothing was left to do')),
         )
-        return context.reservations.get(key)
+        return context.reservations.get(found.key)
 
     def _others(self, volume: typing.Any) -> Sequence[str]:
         """Return the attachments that the volume has, before one is made.

@@ -29,6 +29,7 @@ from volumedrivers.attachment.block_storage import naming
 from volumedrivers.attachment.block_storage import plan_recover
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.detach import DetachVolume
+from volumedrivers.attachment.block_storage.detach import is_only_in_cinder
 from volumedrivers.attachment.block_storage.reader import only_look
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -139,14 +140,16 @@ class VolumePlanner:
         job = DetachVolume(
             context, domain, reservation, before, in_use=found.status == 'in-use', force=force
         )
-        here = context.attachments.plan.detach(
-            domain.uuid,
-            volume_id,
-            connection_info=info,
-            force=force,
-            attempts=attempts,
-            timeout=timeout,
-        )
+        here = None
+        if before is None or not is_only_in_cinder(context, domain, before):
+            here = context.attachments.plan.detach(
+                domain.uuid,
+                volume_id,
+                connection_info=info,
+                force=force,
+                attempts=attempts,
+                timeout=timeout,
+            )
         name = f'attachment {reservation.attachment_id}'
         if reservation.flow is Flow.LEGACY:
             name = f'what attached it by the legacy calls ({name})'
@@ -157,6 +160,9 @@ class VolumePlanner:
             'of the volume is on this host any more',
             'record': f'remove the reservation from {context.host.journal.path}',
         }
+        if here is None:  # guest and host have let go before
+            only = tuple(step for step in _steps(job, actions, ()) if step.name != 'begin')
+            return self._plan(job, found, only)
         return self._plan(job, found, _steps(job, actions, here.steps), here=here)
 
     def recover(

@@ -76,7 +76,13 @@ class RefreshVolume(StorageWork):
         """Return the steps in their order."""
         seconds = self.context.request_timeout
         return (
-            Step('export', self.export, self.complete, seconds),
+            Step(
+                'export',
+                self.export,
+                self.complete,
+                seconds,
+                leaves='the volume as attaching in Cinder',
+            ),
             Step('complete', self.complete, seconds=seconds),
             Step('refresh', self.refresh, nested=True),
             Step('record', self.settle_refreshed, records=True),

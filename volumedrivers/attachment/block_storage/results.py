@@ -54,10 +54,15 @@ class VolumeAttachResult(AttachResult):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VolumeDetachResult(DetachResult):
-    """A volume is out of the guest and off this host, and Cinder has it back."""
+    """A volume is out of the guest and off this host, and Cinder has it back.
+
+    :ivar settled: what was done in Cinder, where guest and host had let go
+        before; None: they let go now
+    """
 
     volume_name: str
     attachment_id: str | None
+    settled: str | None = None
 
     @classmethod
     def of(cls, inner: DetachResult, **more: typing.Any) -> 'VolumeDetachResult':

@@ -77,8 +77,20 @@ class SwapVolume(StorageWork):
         """Return the steps in their order."""
         seconds = self.context.request_timeout
         return (
-            Step('accept', self.accept, self.refuse, seconds),
-            Step('reserve', self.reserve, self.release_new, seconds),
+            Step(
+                'accept',
+                self.accept,
+                self.refuse,
+                seconds,
+                leaves='the migration, whose end Cinder waits for',
+            ),
+            Step(
+                'reserve',
+                self.reserve,
+                self.release_new,
+                seconds,
+                leaves='the attachment of the new volume in Cinder',
+            ),
             Step('export', self.export, seconds=seconds),
             Step('swap', self.swap, self.stay, nested=True),
             Step('complete', self.complete, seconds=seconds),
