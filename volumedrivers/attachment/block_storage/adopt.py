@@ -38,36 +38,58 @@ def adopt(
     :raises NotRecorded: Cinder has none of this guest
     :raises AttachedElsewhere: it is of another host
     """
+    one = _of_this_host(context, domain, volume)
+    if one is None:
+        raise exception.NotRecorded(volume=volume.id, guest=domain.name)
     storage = context.storage
-    named = attachments.of_volume(storage, volume.id, instance=domain.uuid)
-    for one in named or _without_instance(context, domain, volume):
-        host = attachments.host_of(volume, one.id)
-        if host is not None and host.lower() != context.host.host.lower():
-            raise exception.AttachedElsewhere(
-                attachment_id=one.id,
-                volume_id=volume.id,
-                found=f'host {host}',
-                expected=context.host.host,
-            )
-        row = Reservation(
-            key=make_key(domain.uuid, volume.id),
-            endpoint=storage.endpoint,
-            host=context.host.host,
-            domain_uuid=domain.uuid,
-            domain_name=domain.name,
-            volume_id=volume.id,
-            volume_name=volume.name or '',
-            attachment_id=str(one.id),
-            instance=one.instance,
-        )
-        if legacy_flow.is_legacy(one):
-            return _legacy(context, row, volume)
-        full = storage.ask(storage.proxy.get_attachment, one.id)
-        info = None
-        if full.connection_info:
-            info = attachments.connection_info(full.connection_info, volume)
-        return row, info
-    raise exception.NotRecorded(volume=volume.id, guest=domain.name)
+    row = Reservation(
+        key=make_key(domain.uuid, volume.id),
+        endpoint=storage.endpoint,
+        host=context.host.host,
+        domain_uuid=domain.uuid,
+        domain_name=domain.name,
+        volume_id=volume.id,
+        volume_name=volume.name or '',
+        attachment_id=str(one.id),
+        instance=one.instance,
+    )
+    if legacy_flow.is_legacy(one):
+        return _legacy(context, row, volume)
+    full = storage.ask(storage.proxy.get_attachment, one.id)
+    info = None
+    if full.connection_info:
+        info = attachments.connection_info(full.connection_info, volume)
+    return row, info
+
+
+def _of_this_host(context: 'StorageContext', domain: 'Guest', volume: typing.Any) -> typing.Any:
+    """Return the SDK's attachment; None: Cinder has none of this guest.
+
+    A guest that is moved from host to host has one for each.  Where Cinder does
+    not say of which host one is, the guest has to have the volume here: what is
+    taken away may be what it uses elsewhere.
+
+    :raises AttachedElsewhere
+    """
+    named = attachments.of_volume(context.storage, volume.id, instance=domain.uuid)
+    found = named or _without_instance(context, domain, volume)
+    hosts = {one.id: attachments.host_of(volume, one.id) for one in found}
+    ours = context.host.host.lower()
+    unsaid = [one for one in found if hosts[one.id] is None]
+    for one in found:
+        if (hosts[one.id] or '').lower() == ours:
+            return one
+    if len(unsaid) == 1 and guest_disks.find(domain, volume.id) is not None:
+        return unsaid[0]
+    if not found:
+        return None
+    host = hosts[found[0].id]
+    raise exception.AttachedElsewhere(
+        attachment_id=found[0].id,
+        volume_id=volume.id,
+        found=f'host {host}' if host else 'a host that Cinder does not tell this user',
+        expected=context.host.host,
+    )
 
 
 def _legacy(
