@@ -583,6 +583,22 @@ def test_what_was_forgotten_is_not_given_back(room: Room) -> None:
     assert actions(room) == ['finished']
 
 
+def test_what_was_forgotten_in_the_middle_is_not_given_back(room: Room) -> None:
+    """The device would not go, and then somebody forgot it."""
+    room.attach()
+    room.driver.left = [Remainder('device', '/dev/sda')]
+    with pytest.raises(exception.LeftoversFound):
+        room.detach()
+    room.host.forget('web1', fake.VOLUME_ID, force=True)
+    ((action, detail),) = recovered(room)
+    assert action == 'failed'
+    assert '/dev/sda' in detail
+    assert 'delete_attachment' not in room.proxy.calls
+    room.driver.left = []
+    assert actions(room) == ['finished']
+    assert room.agrees()
+
+
 def test_nothing_to_do_costs_one_request(room: Room) -> None:
     for number in range(3):
         name = f'volume {number}'

@@ -162,3 +162,57 @@ def test_detaching_while_another_one_attaches(
     else:
         with pytest.raises(exception.CinderError):
             sharing.begin_detaching(*given)
+
+
+# another guest of this host
+
+
+def let_the_other_have_it(room: Room) -> typing.Any:
+    """Give the other guest of this host the volume, and say nothing to Cinder."""
+    other = room.manager.context.host.hypervisor.guest('web2')
+    other.present.append(fake.make_disk(fake.VOLUME_ID, 'vda'))  # type: ignore[attr-defined]
+    return other
+
+
+def test_what_another_guest_uses_is_not_given_back(room: Room) -> None:
+    """Cinder's back end would take the export of this host away with the last attachment."""
+    room.attach()
+    other = let_the_other_have_it(room)
+    with pytest.raises(exception.StillInUse, match='no other attachment of this host'):
+        room.detach()
+    assert room.guest.present == []
+    assert 'delete_attachment' not in room.proxy.calls
+    ((action, detail),) = [(one.action, one.detail) for one in room.manager.recover()]
+    assert (action, 'web2' in detail) == ('failed', True)
+    assert 'delete_attachment' not in room.proxy.calls
+    other.present.clear()
+    assert [one.action for one in room.manager.recover()] == ['finished']
+    assert room.agrees()
+
+
+def test_cinder_knows_of_the_other_guest(room: Room) -> None:
+    room.attach()
+    let_the_other_have_it(room)
+    room.proxy.make_attachment(instance=fake.OTHER_UUID, status='attached')
+    assert room.detach().still_used_by == ('web2',)
+    assert room.proxy.calls.count('delete_attachment') == 1
+
+
+def test_attachment_of_another_host_keeps_nothing_here(room: Room) -> None:
+    room.attach()
+    let_the_other_have_it(room)
+    room.proxy.make_attachment(instance='somebody-else', status='attached')
+    with pytest.raises(exception.StillInUse):
+        room.detach()
+
+
+def test_undone_attach_keeps_what_another_guest_uses(room: Room) -> None:
+    other = let_the_other_have_it(room)
+    room.fakes.fail['attach_disk'] = exception.HypervisorError(action='attach', reason='a test')
+    with pytest.raises(exception.HypervisorError):
+        room.attach()
+    assert 'delete_attachment' not in room.proxy.calls
+    other.present.clear()
+    room.fakes.fail.clear()
+    assert [one.action for one in room.manager.recover()] == ['undone']
+    assert room.agrees()

@@ -134,6 +134,9 @@ class AttachVolume(StorageWork):
                 what=f'Cinder, with volume {self.reservation.volume_id},',
                 reason='it has not answered, and may still do what it was asked for',
             )
+        if reservation.connector:
+            users = self.context.host.users().of_volume(reservation.volume_id, self.guest.uuid)
+            sharing.require_kept(self.context, reservation, users)
         self.flow.release(self.reservation)
 
     def export(self) -> None:

@@ -126,6 +126,8 @@ class DetachVolume(StorageWork):
         self.is_off_host = True
 
     def release(self) -> None:
+        assert self.detached is not None  # noqa: S101
+        sharing.require_kept(self.context, self.reservation, self.detached.still_used_by)
         self.flow.release(self.reservation)
         self.is_released = True
         self.shared.drop()

@@ -25,6 +25,8 @@ from volumedrivers.attachment import recover
 from volumedrivers.attachment.block_storage import flow
 from volumedrivers.attachment.block_storage import settle_decision
 from volumedrivers.attachment.block_storage import settle_swap
+from volumedrivers.attachment.block_storage import sharing
+from volumedrivers.attachment.block_storage.flow import Side
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -88,7 +90,8 @@ def settle(
         detail = f'guest {found.domain_name} has the volume'
     else:
         if done is Do.RELEASE:
-            _require_off_host(context, found, attachment_id)
+            if seen.side is not Side.RESERVED:
+                _require_off_host(context, now)
             cinder.release(now)
         elif found.operation is Operation.ATTACH and found.attachment_id is None:
             _require_unreserved(context, found)
@@ -195,21 +198,17 @@ def _require_unreserved(context: 'StorageContext', found: Reservation) -> None:
     )
 
 
-def _require_off_host(
-    context: 'StorageContext', found: Reservation, attachment_id: str | None
-) -> None:
+def _require_off_host(context: 'StorageContext', found: Reservation) -> None:
     """Refuse to give back what is still on this host, though nobody says so.
-
-    Only where this journal did not see it go: a row was forgotten.
 
     :raises StillInUse
     """
-    if not found.is_settled or attachment_id is None or found.flow is not Flow.ATTACHMENT:
-        return
     storage, host = context.storage, context.host
-    if host.users().of_volume(found.volume_id, found.domain_uuid):
-        return  # their device
-    answer = storage.ask(storage.proxy.get_attachment, attachment_id).connection_info
+    users = host.users().of_volume(found.volume_id, found.domain_uuid)
+    sharing.require_kept(context, found, users)
+    if users or _saw_it_go(found) or found.flow is not Flow.ATTACHMENT:
+        return
+    answer = storage.ask(storage.proxy.get_attachment, found.attachment_id).connection_info
     if not answer:
         return
     try:
@@ -228,3 +227,11 @@ def _require_off_host(
             guest=found.domain_name,
             reason=f'this host has {", ".join(map(str, left))}; Cinder keeps the attachment',
         )
+
+
+def _saw_it_go(found: Reservation) -> bool:
+    """Tell whether the operation itself took the volume off this host, or never had it there.
+
+    Else the row of guest and host may have been forgotten.
+    """
+    return found.operation is Operation.ATTACH or found.step in ('release', 'record')

@@ -10,12 +10,14 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""Wait for a volume that several guests may have while Cinder sees to another one of them."""
+"""A volume that several guests have, or may have: one is seen to after the other."""
 
+from collections.abc import Collection
 import time
 import typing
 
 from volumedrivers import exception
+from volumedrivers.cinder import attachments
 from volumedrivers.cinder import volumes
 
 if typing.TYPE_CHECKING:
@@ -95,6 +97,41 @@ def begin_detaching(context: 'StorageContext', flow: 'StorageFlow', found: 'Rese
         volume = _now(context, found.volume_id)
         if not volume.is_multiattach or volume.status not in _PASSING:
             raise
+
+
+def require_kept(context: 'StorageContext', found: 'Reservation', users: Collection[str]) -> None:
+    """Refuse to give back what other guests use, and Cinder has only this attachment of.
+
+    A back end keeps a host's export as long as Cinder has another attachment
+    of that host; without one the other guests would lose the volume, and
+    somebody else would get its LUN.
+
+    :param users: names of the other guests of this host that have the volume
+    :raises StillInUse
+    """
+    if not users:
+        return
+    uuids = _uuids(context, users)
+    rows = context.reservations.find(volume_id=found.volume_id)
+    ours = {row.attachment_id for row in rows if row.domain_uuid in uuids}
+    for one in attachments.of_volume(context.storage, found.volume_id):
+        if one.id == found.attachment_id or attachments.is_reserved(one):
+            continue
+        if one.id in ours or one.instance in uuids:
+            return
+    raise exception.StillInUse(
+        volume_id=found.volume_id,
+        guest=', '.join(sorted(users)),
+        reason='Cinder knows of no other attachment of this host, and would take it away; it '
+        'keeps this one until no guest here has the volume',
+    )
+
+
+def _uuids(context: 'StorageContext', names: Collection[str]) -> frozenset[str]:
+    uuids = {one.uuid for one in context.host.hypervisor.guests() if one.name in names}
+    # Of guests that are gone, and left the volume on this host.
+    records = context.host.journal.find()
+    return frozenset(uuids | {one.domain_uuid for one in records if one.domain_name in names})
 
 
 def _now(context: 'StorageContext', volume_id: str) -> typing.Any:
