@@ -16,6 +16,7 @@ import dataclasses
 import itertools
 import pathlib
 import threading
+import types
 import typing
 
 import pytest
@@ -584,11 +585,12 @@ def test_what_was_forgotten_is_not_given_back(room: Room) -> None:
 
 
 def test_what_was_forgotten_in_the_middle_is_not_given_back(room: Room) -> None:
-    """The device would not go, and then somebody forgot it."""
+    """The process was killed, and then somebody forgot what it left on the host."""
     room.attach()
+    room.guest.present.clear()
     room.driver.left = [Remainder('device', '/dev/sda')]
-    with pytest.raises(exception.LeftoversFound):
-        room.detach()
+    assert room.row is not None
+    room.reservations.put(dataclasses.replace(room.row, operation=DETACH, step='detach'))
     room.host.forget('web1', fake.VOLUME_ID, force=True)
     ((action, detail),) = recovered(room)
     assert action == 'failed'
@@ -682,6 +684,77 @@ def test_row_of_another_cinder(room: Room) -> None:
     assert action == 'failed'
     assert fake_proxy.ENDPOINT in detail
     assert 'http://other.test' in detail
+
+
+class OtherProject:
+    """A user's connection, which names a project.
+
+    :ivar config: None: nothing is said of where Cinder is
+    """
+
+    config = None
+
+    def __init__(self, project: str | None) -> None:
+        self.session = types.SimpleNamespace(get_project_id=lambda: project)
+
+
+def be_in(room: Room, project: str | None) -> None:
+    room.manager.context.storage.connection = typing.cast(typing.Any, OtherProject(project))
+
+
+def hide(room: Room) -> tuple[dict[str, typing.Any], dict[str, typing.Any]]:
+    """Show nothing of the volume, as Cinder does to another project."""
+    kept = dict(room.proxy.volumes_), dict(room.proxy.attachments_)
+    room.proxy.volumes_.clear()
+    room.proxy.attachments_.clear()
+    return kept
+
+
+def test_another_project_sees_nothing_and_removes_nothing(room: Room) -> None:
+    be_in(room, 'one')
+    room.attach()
+    assert room.row is not None
+    assert room.row.project == 'one'
+    room.host.detach('web1', fake.VOLUME_ID)
+    volumes, attachments = hide(room)
+    be_in(room, 'another')
+    ((action, detail),) = recovered(room)
+    assert action == 'failed'
+    assert 'project one' in detail
+    assert 'project another' in detail
+    with pytest.raises(exception.CinderNotConfigured):
+        room.detach()
+    assert room.row is not None
+    room.proxy.volumes_, room.proxy.attachments_ = volumes, attachments
+    # An administrator of another project sees it.
+    assert actions(room) == ['finished']
+    assert room.agrees()
+
+
+def test_another_project_does_not_detach(room: Room) -> None:
+    """The guest would lose it, and Cinder keep it for nobody."""
+    be_in(room, 'one')
+    room.attach()
+    hide(room)
+    be_in(room, 'another')
+    with pytest.raises(exception.CinderNotConfigured):
+        room.detach()
+    with pytest.raises(exception.CinderNotConfigured):
+        room.manager.plan.detach('web1', 'data')
+    assert room.guest.present
+    assert room.record is not None
+
+
+@pytest.mark.parametrize('project', ['one', None])
+def test_deleted_by_cinder(room: Room, project: str | None) -> None:
+    be_in(room, 'one')
+    room.attach()
+    hide(room)
+    be_in(room, project)
+    assert room.manager.plan.detach('web1', 'data').status == 'deleted'
+    room.host.detach('web1', fake.VOLUME_ID)
+    assert recovered(room) == [('finished', 'Cinder had the volume back already')]
+    assert room.row is None
 
 
 def test_running_operation_is_left_alone(room: Room) -> None:

@@ -318,6 +318,21 @@ def test_of_another_cinder(room: Room) -> None:
     assert 'other-cinder' in found
 
 
+def test_hidden_from_this_project(room: Room) -> None:
+    """What Cinder does not show is not said to be gone."""
+    room.attach()
+    assert room.row is not None
+    room.reservations.put(dataclasses.replace(room.row, project='one'))
+    session = types.SimpleNamespace(get_project_id=lambda: 'another')
+    room.manager.context.storage.connection = typing.cast(
+        typing.Any, types.SimpleNamespace(session=session, config=None)
+    )
+    assert kinds(room) == []  # an administrator sees it all the same
+    room.proxy.volumes_.clear()
+    room.proxy.attachments_.clear()
+    assert kinds(room) == ['other-project']
+
+
 @pytest.mark.parametrize(
     ('values', 'is_stray'),
     [

@@ -69,6 +69,7 @@ CREATE TABLE reservations (
     flow TEXT NOT NULL,                 -- attachment, or legacy
     attachment_id TEXT,                 -- NULL: not known yet
     instance TEXT,                      -- that the attachment names
+    project TEXT,                       -- whose the volume is; NULL: not known
     mode TEXT NOT NULL,                 -- rw, ro
     operation TEXT,                     -- attach, detach ...; NULL: attached, and at rest
     step TEXT NOT NULL,                 -- the last one that was begun

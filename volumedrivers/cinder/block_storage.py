@@ -102,6 +102,18 @@ class BlockStorage:
         return self._endpoint
 
     @property
+    def project(self) -> str | None:
+        """Id of the project whose volumes are asked for; None: the user names none.
+
+        :raises CinderNotConfigured, CinderUnavailable
+        """
+        session = getattr(self.connection, 'session', None)
+        if session is None:
+            return None
+        found: str | None = self._asked('ask for the project', session.get_project_id)
+        return found
+
+    @property
     def sends_service_token(self) -> bool:
         """Whether requests show that they come from a service, not from a user alone."""
         from keystoneauth1 import service_token  # noqa: PLC0415

@@ -45,6 +45,7 @@ def adopt(
     row = Reservation(
         key=make_key(domain.uuid, volume.id),
         endpoint=storage.endpoint,
+        project=storage.project,
         host=context.host.host,
         domain_uuid=domain.uuid,
         domain_name=domain.name,

@@ -52,6 +52,8 @@ def of_row(
         return
     elif row.endpoint != cinder.endpoint:
         yield look.other_cinder(cinder.endpoint)
+    elif look.is_hidden(cinder):
+        yield look.other_project(cinder.project)
     elif row.key not in here:
         yield look.not_backed(cinder)
     else:
@@ -104,6 +106,22 @@ class _Row:
             self.what,
             f'it is of Cinder at {self.row.endpoint}, and the configured one is at {endpoint}',
             'Run the audit with the --os-cloud of that Cinder.',
+        )
+
+    def is_hidden(self, cinder: 'InCinder') -> bool:
+        """Tell whether Cinder may only not show the volume to this project."""
+        if None in (self.row.project, cinder.project) or self.row.project == cinder.project:
+            return False
+        return cinder.volume(self.row.volume_id) is None
+
+    def other_project(self, project: str | None) -> Finding:
+        """Say that this user is not the one to ask."""
+        return self.problem(
+            'other-project',
+            self.what,
+            f'it is of project {self.row.project}, and to project {project} Cinder does not show '
+            'the volume',
+            'Run the audit as a user of that project, or as an administrator.',
         )
 
     def not_backed(self, cinder: 'InCinder') -> Finding:

@@ -28,6 +28,7 @@ from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.results import DetachResult
 from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
+from volumedrivers.cinder import volumes
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.context import StorageContext
@@ -201,6 +202,18 @@ class DetachVolume(StorageWork):
                 'Cinder may still be about to let the volume be detaching; '
                 '"volumedrivers recover" takes that back'
             )
+
+
+def volume_if_there(context: 'StorageContext', found: Reservation) -> typing.Any:
+    """Return the SDK's Volume; None: Cinder has deleted it, and it has to go all the same.
+
+    :raises CinderNotConfigured: it may only not be shown to this project
+    """
+    try:
+        return volumes.get(context.storage, found.volume_id)
+    except exception.NotInCinder:
+        settle.require_same_project(context, found)
+        return None
 
 
 def is_only_in_cinder(context: 'StorageContext', guest: 'Guest', found: Reservation) -> bool:

@@ -31,6 +31,7 @@ class InCinder:
     """Attachments and volumes, as Cinder had them a moment ago.
 
     :ivar endpoint: Cinder's
+    :ivar project: id of the user's; None: the user names none
     :ivar attachments: the SDK's, by id
     :ivar volumes: the SDK's, by id
     """
@@ -42,6 +43,7 @@ class InCinder:
         """
         self._storage = storage
         self.endpoint = storage.endpoint
+        self.project = storage.project
         proxy = storage.proxy
 
         def list_attachments() -> dict[str, typing.Any]:

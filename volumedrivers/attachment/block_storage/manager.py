@@ -40,6 +40,7 @@ from volumedrivers.attachment.block_storage.context import StorageContext
 from volumedrivers.attachment.block_storage.detach import DetachVolume
 from volumedrivers.attachment.block_storage.detach import give_back
 from volumedrivers.attachment.block_storage.detach import is_only_in_cinder
+from volumedrivers.attachment.block_storage.detach import volume_if_there
 from volumedrivers.attachment.block_storage.listed import ListedAttachment
 from volumedrivers.attachment.block_storage.listed import ListedVolume
 from volumedrivers.attachment.block_storage.listed import ShownVolume
@@ -141,6 +142,7 @@ class VolumeManager:
             reservation = Reservation(
                 key=make_key(domain.uuid, found.id),
                 endpoint=context.storage.endpoint,
+                project=context.storage.project,
                 host=context.host.host,
                 domain_uuid=domain.uuid,
                 domain_name=domain.name,
@@ -196,7 +198,7 @@ class VolumeManager:
             if before is None:
                 found = volumes.find(context.storage, volume_id)
             else:
-                found = self._if_there(volume_id)
+                found = volume_if_there(context, before)
             reservation, info = (before, None) if before else adopt.adopt(context, domain, found)
             job = DetachVolume(
                 context,
@@ -455,13 +457,6 @@ class VolumeManager:
             volume_id=volume_id,
             target=guest_disks.target_of(disk) if disk else (record and record.target) or '',
         )
-
-    def _if_there(self, volume_id: str) -> typing.Any:
-        """Return the SDK's Volume; None: Cinder has deleted it, and it has to go all the same."""
-        try:
-            return volumes.find(self.context.storage, volume_id)
-        except exception.VolumeNotFound:
-            return None
 
     def _volume_id(self, domain: 'Guest', volume: str) -> str:
         """Return the id of what the guest, the journal or Cinder calls that."""

@@ -27,9 +27,11 @@ from volumedrivers.attachment.block_storage import image_metadata
 from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage import naming
 from volumedrivers.attachment.block_storage import plan_recover
+from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.detach import DetachVolume
 from volumedrivers.attachment.block_storage.detach import is_only_in_cinder
+from volumedrivers.attachment.block_storage.detach import volume_if_there
 from volumedrivers.attachment.block_storage.reader import only_look
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -52,7 +54,7 @@ _AS_CINDER_SAYS = 'as Cinder says when it has exported the volume, which it does
 class VolumePlan(Plan):
     """What an operation on a volume of Cinder would do.
 
-    :ivar status: of the volume in Cinder now
+    :ivar status: of the volume in Cinder now; deleted: it is not there any more
     :ivar attachment_id: Cinder's; None: there is none yet
     """
 
@@ -135,11 +137,15 @@ class VolumePlanner:
         domain = guest_disks.look_up(context.host.hypervisor, guest)
         volume_id = naming.volume_id(context, domain, volume)
         before = context.reservations.get(make_key(domain.uuid, volume_id))
-        found = volumes.find(context.storage, volume_id)
-        reservation, info = (before, None) if before else adopt.adopt(context, domain, found)
-        job = DetachVolume(
-            context, domain, reservation, before, in_use=found.status == 'in-use', force=force
-        )
+        if before is None:
+            found = volumes.find(context.storage, volume_id)
+            reservation, info = adopt.adopt(context, domain, found)
+        else:
+            settle.require_same_cinder(context, before)
+            found = volume_if_there(context, before)
+            reservation, info = before, None
+        in_use = found is not None and found.status == 'in-use'
+        job = DetachVolume(context, domain, reservation, before, in_use=in_use, force=force)
         here = None
         if before is None or not is_only_in_cinder(context, domain, before):
             here = context.attachments.plan.detach(
@@ -181,6 +187,7 @@ class VolumePlanner:
         return Reservation(
             key=make_key(domain.uuid, volume.id),
             endpoint=context.storage.endpoint,
+            project=context.storage.project,
             host=context.host.host,
             domain_uuid=domain.uuid,
             domain_name=domain.name,
@@ -244,7 +251,7 @@ class VolumePlanner:
             guest_uuid=job.guest.uuid,
             volume_id=found.volume_id,
             volume_name=found.volume_name,
-            status=str(volume.status),
+            status='deleted' if volume is None else str(volume.status),
             attachment_id=found.attachment_id,
             driver_volume_type=here.driver_volume_type if here else '',
             target=here.target if here else target,

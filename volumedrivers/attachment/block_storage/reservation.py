@@ -45,6 +45,8 @@ class Reservation:
 
     :ivar key: ``<domain uuid>/<volume id>``, as the Record's
     :ivar endpoint: Cinder's; another one knows nothing of this attachment
+    :ivar project: id of the user's; to another one Cinder may show nothing of it;
+        None: not known
     :ivar host: what Cinder calls this host
     :ivar attachment_id: None until it is known
     :ivar instance: that the attachment names; None: it names none
@@ -66,6 +68,7 @@ class Reservation:
     flow: Flow = Flow.ATTACHMENT
     attachment_id: str | None = None
     instance: str | None = None
+    project: str | None = None
     mode: str = 'rw'
     connector: Mapping[str, typing.Any] = dataclasses.field(default_factory=dict)
     operation: Operation | None = None

@@ -54,7 +54,7 @@ def settle(
     :raises Busy: it is too early to know what Cinder does with a request that
         it has not answered; or Cinder keeps the volume, and nothing says for whom
     :raises StillInUse: the volume is in no guest, and still on this host
-    :raises CinderNotConfigured: the row is of another Cinder
+    :raises CinderNotConfigured: the row is of another Cinder, or another project
     :raises VolumeDriversError: guest, host or Cinder could not say
     """
     require_same_cinder(context, found)
@@ -109,6 +109,8 @@ def see(context: 'StorageContext', found: Reservation, *, here: bool) -> tuple[S
     :raises VolumeDriversError: Cinder could not say
     """
     side, attachment_id = flow.of(context.storage, found).look(found)
+    if side is Side.NONE:
+        require_same_project(context, found)
     seen = Seen(
         operation=found.operation,
         step=found.step,
@@ -132,6 +134,19 @@ def require_same_cinder(context: 'StorageContext', found: Reservation) -> None:
         raise exception.CinderNotConfigured(
             reason=f'volume {found.volume_id} is of Cinder at {found.endpoint}, and the '
             f'configured one is at {endpoint}'
+        )
+
+
+def require_same_project(context: 'StorageContext', found: Reservation) -> None:
+    """Refuse to take for gone what Cinder may not show to another project.
+
+    :raises CinderNotConfigured
+    """
+    project = context.storage.project
+    if None not in (project, found.project) and project != found.project:
+        raise exception.CinderNotConfigured(
+            reason=f'volume {found.volume_id} was attached in project {found.project}, and to '
+            f'project {project} Cinder shows nothing of that'
         )
 
 
