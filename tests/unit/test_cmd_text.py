@@ -122,6 +122,20 @@ def test_list_is_aligned() -> None:
     assert out.getvalue() == 'Guest     Volume ID\nweb1      a\ndatabase  b\n'
 
 
+def test_a_name_is_no_order_to_the_terminal() -> None:
+    named = '\x1b[31mred\x9b2J\tü 卷'
+    assert text.human('name', named) == '\\x1b[31mred\\x9b2J\\tü 卷'
+    assert text.plain(f'one {named}\ntwo') == 'one \\x1b[31mred\\x9b2J\\tü 卷\ntwo'
+    assert text.wrap(named, None) == ['\\x1b[31mred\\x9b2J\\tü 卷']
+
+
+def test_a_name_stays_in_its_line_of_a_list() -> None:
+    out = io.StringIO()
+    rows = [('two\nlines', 'id-1'), ('one', 'id-2')]
+    text.TextFormatter().emit_list(('name', 'id'), rows, out, ARGUMENTS)
+    assert out.getvalue() == 'Name        ID\ntwo\\nlines  id-1\none         id-2\n'
+
+
 def test_list_of_nothing() -> None:
     out = io.StringIO()
     text.TextFormatter().emit_list(('guest',), [], out, ARGUMENTS)

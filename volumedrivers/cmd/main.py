@@ -103,7 +103,7 @@ class VolumeDriversApp(app.App):
     def say(self, words: str) -> None:
         """Tell a person what is so now, beside the result; unless --quiet."""
         if self.options.verbose_level:
-            self.stderr.write(f'{self.mask.text(words)}\n')
+            self.stderr.write(f'{text.plain(self.mask.text(words))}\n')
 
     def build_option_parser(
         self,
@@ -271,8 +271,8 @@ class VolumeDriversApp(app.App):
         width = text.terminal_width(self.stderr)
         self._say(errors.explain(error, self.mask, debug=self._debug(), width=width))
 
-    def _say(self, text: str) -> None:
-        self.stderr.write(f'{self.mask.text(text)}\n')
+    def _say(self, words: str) -> None:
+        self.stderr.write(f'{text.plain(self.mask.text(words))}\n')
 
     def _stop(self) -> None:
         if self._services is None:

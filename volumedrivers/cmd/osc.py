@@ -96,7 +96,7 @@ class _Program:
 
     def say(self, words: str) -> None:
         if self._app.options.verbose_level:
-            self._app.stderr.write(f'{self.mask.text(words)}\n')
+            self._app.stderr.write(f'{text.plain(self.mask.text(words))}\n')
 
 
 class _Plugged:

@@ -45,6 +45,19 @@ _SPELLINGS = {
 }
 
 
+def plain(text: str) -> str:
+    """Return text of others without what a terminal would obey; lines stay.
+
+    A volume's name is its owner's, and may hold anything.
+    """
+    return ''.join(one if one == '\n' or one.isprintable() else _shown(one) for one in text)
+
+
+def _shown(one: str) -> str:
+    """Return a character as Python would write it."""
+    return one.encode('unicode_escape', 'backslashreplace').decode()
+
+
 def human(name: str, value: typing.Any) -> str:
     """Return a value of the field ``name`` in words."""
     if value is None or value in ('', [], {}):
@@ -65,7 +78,7 @@ def human(name: str, value: typing.Any) -> str:
     elif isinstance(value, int) and name.endswith(('size', 'size_before')):
         words = human_size(value)
     else:
-        words = str(value)
+        words = plain(str(value))
     return words
 
 
@@ -95,7 +108,7 @@ def label(name: str) -> str:
 def wrap(text: str, width: int | None, *, indent: int = 0) -> list[str]:
     """Return the text in lines; ``width`` None leaves long lines as they are."""
     lines: list[str] = []
-    for line in text.splitlines() or ['']:
+    for line in plain(text).splitlines() or ['']:
         if width is None:
             lines.append(line)
         else:
@@ -161,6 +174,7 @@ class TextFormatter(base.ListFormatter, base.SingleFormatter):
             tuple(_words(name, value) for name, value in zip(column_names, row, strict=True))
             for row in data
         ]
+        rows = [(*(cell.replace('\n', '\\n') for cell in row[:-1]), row[-1]) for row in rows]
         if rows:
             _print_rows([tuple(label(name) for name in column_names), *rows], stdout)
 

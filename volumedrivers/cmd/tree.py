@@ -83,5 +83,5 @@ def _source_facts(volume: Mapping[str, typing.Any]) -> list[str]:
 
 
 def _line(kind: str, name: str, more: str = '') -> str:
-    line = f'{kind} [bold]{rich.markup.escape(name)}[/bold]'
+    line = f'{kind} [bold]{rich.markup.escape(text.plain(name))}[/bold]'
     return f'{line}  {rich.markup.escape(more)}' if more else line
