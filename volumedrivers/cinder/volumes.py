@@ -54,17 +54,22 @@ def find(storage: 'BlockStorage', volume: str) -> typing.Any:
             return get(storage, volume)
         except exception.NotInCinder:
             pass  # it may be a name all the same
-
-    # A name is never part of an address: it may be '..', or 'a?b'.
-    def find_volume() -> list[typing.Any]:
-        return [one for one in storage.proxy.volumes(name=volume) if one.name == volume]
-
-    found = storage.ask(find_volume) if volume else []
+    found = named(storage, volume) if volume else []
     if not found:
         raise exception.VolumeNotFound(volume=volume, endpoint=storage.endpoint)
     if len(found) > 1:
         raise exception.VolumeNotUnique(volume=volume, endpoint=storage.endpoint)
     return found[0]
+
+
+def named(storage: 'BlockStorage', name: str) -> list[typing.Any]:
+    """Return all of the SDK's Volumes of a name that is not empty."""
+
+    # A name is never part of an address: it may be '..', or 'a?b'.
+    def find_volume() -> list[typing.Any]:
+        return [one for one in storage.proxy.volumes(name=name) if one.name == name]
+
+    return storage.ask(find_volume)
 
 
 def get(storage: 'BlockStorage', volume_id: str) -> typing.Any:

@@ -33,11 +33,14 @@ def volume_id(context: 'StorageContext', domain: 'Guest', volume: str) -> str:
     if found != volume or guest_disks.find(domain, volume) is not None:
         return found
     rows = context.reservations.find(domain_uuid=domain.uuid)
-    named = [row.volume_id for row in rows if row.volume_name == volume]
     if volume in (row.volume_id for row in rows):
         return volume
-    if len(named) > 1:
+    recorded = {row.volume_id for row in rows if row.volume_name == volume}
+    if not recorded:
+        return str(volumes.find(context.storage, volume).id)
+    # A volume can be renamed while it is attached, and another one be called so.
+    now = {str(one.id) for one in volumes.named(context.storage, volume)}
+    meant = recorded | now.intersection(row.volume_id for row in rows)
+    if len(meant) > 1 or (now and not meant & now):
         raise exception.VolumeNotUnique(volume=volume, endpoint=context.storage.endpoint)
-    if named:
-        return named[0]
-    return str(volumes.find(context.storage, volume).id)
+    return meant.pop()

@@ -340,3 +340,23 @@ def test_renamed_while_attached(bench: Bench, volume: MadeVolume) -> None:
     # As it was called when it was attached.
     assert bench.manager.detach(bench.guest.name, 'renamed').volume_id == volume.id
     assert bench.state(volume.id) == free
+
+
+def test_name_that_has_passed_to_another_volume(
+    bench: Bench, volume: MadeVolume, make_volume: VolumeMaker, iscsi: IscsiBackend
+) -> None:
+    other = make_volume(iscsi, name='other')
+    free = bench.state(volume.id), bench.state(other.id)
+    bench.proxy.update_volume(volume.id, name='first')
+    for each in (volume, other):
+        bench.attach_named(each.id)
+    bench.proxy.update_volume(volume.id, name='second')
+    bench.proxy.update_volume(other.id, name='first')
+    with pytest.raises(exception.VolumeNotUnique, match='give its id'):
+        bench.manager.detach(bench.guest.name, 'first')
+    bench.detach(other)
+    # The guest has one that was called so, and not the one that is.
+    with pytest.raises(exception.VolumeNotUnique, match='give its id'):
+        bench.manager.detach(bench.guest.name, 'first')
+    assert bench.manager.detach(bench.guest.name, 'second').volume_id == volume.id
+    assert (bench.state(volume.id), bench.state(other.id)) == free
