@@ -29,8 +29,8 @@ target = test_iscsi_qemu.target
 LIBRARY = pathlib.Path(__file__).parents[2] / 'doc' / 'source' / 'library.rst'
 
 
-# What is below it needs Cinder: tests/functional/cinder has it.
-CINDER = 'Volumes of Cinder\n-----------------\n'
+# What is above it needs Cinder: tests/functional/cinder has it.
+WITHOUT = 'Volumes without Cinder\n----------------------\n'
 
 
 def samples(*, cinder: bool = False) -> list[str]:
@@ -38,7 +38,7 @@ def samples(*, cinder: bool = False) -> list[str]:
 
     :param cinder: that of the section for it, instead of the rest
     """
-    rest, section = LIBRARY.read_text().split(CINDER)
+    section, rest = LIBRARY.read_text().split(WITHOUT)
     found = re.findall(
         r'^\.\. code-block:: python\n\n((?: {3}.*\n|\n)+)',
         section if cinder else rest,
@@ -62,6 +62,7 @@ def test_samples_of_the_library(
     code = (
         f'attachment = json.loads({json.dumps(attachment)!r})\n'
         # Each goes on where the one before it ends.
+        + samples(cinder=True)[0].partition('with Hypervisor')[0]
         + '\n'.join(samples())
         + "print('all of it ran')\n"
     )
