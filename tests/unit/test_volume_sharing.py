@@ -216,3 +216,27 @@ def test_undone_attach_keeps_what_another_guest_uses(room: Room) -> None:
     room.fakes.fail.clear()
     assert [one.action for one in room.manager.recover()] == ['undone']
     assert room.agrees()
+
+
+@pytest.mark.parametrize('retries', [0, 3])
+def test_a_step_lasts_longer_than_what_it_waits_for(room: Room, retries: int) -> None:
+    """Else it would be left behind, and not say what it waited for."""
+    options = {
+        'cinder_retries': retries,
+        'cinder_timeout': 10.0,
+        'cinder_share_timeout': 1000.0,
+        'lock_timeout': 2000,
+    }
+    for name, value in options.items():
+        room.options.conf.set_override(name, value, 'volumedrivers')
+    room.attach()
+    plan = room.manager.plan.detach('web1', 'data')
+    (release,) = [step.seconds for step in plan.steps if step.name == 'release']
+    # The legacy flow looks, ends the connection, looks again, and detaches.
+    assert release > 4 * 10
+    room.detach()
+    room.proxy.volumes_[fake.VOLUME_ID].update(is_multiattach=True, service_uuid='a back end')
+    plan = room.manager.plan.attach('web1', 'data')
+    seconds = {step.name: step.seconds for step in plan.steps}
+    assert seconds['reserve'] > 1000 + 2 * 10
+    assert seconds['export'] > 2 * 2000 + 10

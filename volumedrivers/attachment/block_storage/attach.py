@@ -67,15 +67,16 @@ class AttachVolume(StorageWork):
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in their order."""
         seconds = self.context.request_timeout
+        shared = self.context.options.cinder_share_timeout if self.volume.is_multiattach else 0.0
         return (
             Step(
                 'reserve',
                 self.reserve,
                 self.release,
-                seconds,
+                seconds + 2 * shared,
                 leaves='the attachment in Cinder',
             ),
-            Step('export', self.export, seconds=seconds),
+            Step('export', self.export, seconds=seconds + self.shared.patience),
             Step(
                 'attach',
                 self.attach,

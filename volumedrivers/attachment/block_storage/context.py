@@ -28,6 +28,8 @@ if typing.TYPE_CHECKING:
 
 # Seconds that an operation's own work takes besides waiting for Cinder.
 _MARGIN = 30.0
+# How often a step asks Cinder for something, and then what has come of it.
+_REQUESTS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +70,9 @@ class StorageContext:
         """Seconds after which a step that asks Cinder is given up."""
         options = self.options
         tries = int(options.cinder_retries) + 1
-        pauses = (1 << tries) * self.storage.pause
-        return float(options.cinder_timeout) * tries + pauses + _MARGIN
+        # Nothing is asked again later than that, however often.
+        pauses = min((1 << tries) * self.storage.pause, options.cinder_timeout)
+        return float(options.cinder_timeout) * max(tries, _REQUESTS) + pauses + _MARGIN
 
     def lock(
         self, volume_id: str, operation: str, guest: str = '', *, seconds: float | None = None

@@ -80,7 +80,7 @@ class RefreshVolume(StorageWork):
                 'export',
                 self.export,
                 self.complete,
-                seconds,
+                seconds + self.shared.patience,
                 leaves='the volume as attaching in Cinder',
             ),
             Step('complete', self.complete, seconds=seconds),

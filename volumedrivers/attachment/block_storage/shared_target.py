@@ -92,6 +92,13 @@ class SharedTarget:
                     )
                 self._held = stack.pop_all()
 
+    @property
+    def patience(self) -> float:
+        """Seconds that ``hold`` waits at most."""
+        if name_of(self._context.storage, self._volume) is None:
+            return 0.0
+        return 2 * float(self._context.options.lock_timeout)
+
     def drop(self) -> None:
         """Let others map and unmap; calling it again does nothing."""
         with self._changing:
