@@ -122,6 +122,14 @@ def complete(storage: 'BlockStorage', volume_id: str, *, error: bool) -> bool:
     raise AssertionError('not reached')
 
 
+def usable_state(volume: typing.Any) -> str:
+    """Return the state that a volume would have if it had never been extended.
+
+    :param volume: the SDK's
+    """
+    return 'in-use' if volume.attachments else 'available'
+
+
 def make_usable(storage: 'BlockStorage', volume: typing.Any) -> typing.Any:
     """Let a volume that could not be extended be used, and extended, again.
 
@@ -129,6 +137,5 @@ def make_usable(storage: 'BlockStorage', volume: typing.Any) -> typing.Any:
     :returns: the same, as it is now
     :raises CinderForbidden: it takes an administrator
     """
-    status = 'in-use' if volume.attachments else 'available'
-    storage.tell(storage.proxy.reset_volume_status, volume.id, status=status)
+    storage.tell(storage.proxy.reset_volume_status, volume.id, status=usable_state(volume))
     return storage.ask(storage.proxy.get_volume, volume.id)

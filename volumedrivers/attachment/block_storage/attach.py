@@ -250,15 +250,7 @@ class AttachVolume(StorageWork):
             now = storage.ask(storage.proxy.get_volume, self.volume.id)
         except exception.VolumeDriversError:
             return  # then Cinder's words have to do
-        volumes.require(now, states_to_reserve(self.volume))
-
-
-def states_to_reserve(volume: typing.Any) -> tuple[str, ...]:
-    """Return the states in which Cinder lets a volume be reserved.
-
-    :param volume: the SDK's
-    """
-    return ('available', 'in-use') if volume.is_multiattach else ('available',)
+        volumes.require(now, sharing.attachable_states(self.volume))
 
 
 def _taken_away(error: exception.NotInCinder) -> exception.CinderError:

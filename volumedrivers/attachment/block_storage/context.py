@@ -70,9 +70,10 @@ class StorageContext:
         """Seconds after which a step that asks Cinder is given up."""
         options = self.options
         tries = int(options.cinder_retries) + 1
+        timeout = float(options.cinder_timeout)
         # Nothing is asked again later than that, however often.
-        pauses = min((1 << tries) * self.storage.pause, options.cinder_timeout)
-        return float(options.cinder_timeout) * max(tries, _REQUESTS) + pauses + _MARGIN
+        pauses = min((1 << tries) * self.storage.pause, timeout)
+        return timeout * max(tries, _REQUESTS) + pauses + _MARGIN
 
     def lock(
         self, volume_id: str, operation: str, guest: str = '', *, seconds: float | None = None

@@ -213,7 +213,7 @@ class _Extension:
             reason="Cinder's back end could not do it, and the log of cinder-volume says why. "
             f'The volume is {extension.FAILED} and keeps its {volume.size} GiB; repair the '
             f'cause and {_AGAIN}, or make it usable as it is with "openstack volume set '
-            f'--state {_usable_state(volume)} {volume.id}"',
+            f'--state {extension.usable_state(volume)} {volume.id}"',
         )
 
     def _make_usable(self, volume: typing.Any, error: exception.VolumeDriversError) -> None:
@@ -360,12 +360,8 @@ class _Extension:
             LOG.exception('The observer of extending volume %s failed', self.volume_id)
 
 
-def _usable_state(volume: typing.Any) -> str:
-    return 'in-use' if volume.attachments else 'available'
-
-
 def _of_an_administrator(volume: typing.Any) -> str:
     return (
         f'the volume is {extension.FAILED} in Cinder, and only an administrator can make it '
-        f'usable: "openstack volume set --state {_usable_state(volume)} {volume.id}"'
+        f'usable: "openstack volume set --state {extension.usable_state(volume)} {volume.id}"'
     )

@@ -24,6 +24,7 @@ from volumedrivers.attachment.block_storage.listed import ListedVolume
 from volumedrivers.attachment.block_storage.listed import ShownVolume
 from volumedrivers.attachment.block_storage.reader import only_look
 from volumedrivers.attachment.results import AttachedVolume
+from volumedrivers.cinder import attachments
 from volumedrivers.cinder import volumes
 
 if typing.TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Listing:
             'bootable': bool(volume.is_bootable),
             'multiattach': bool(volume.is_multiattach),
             'encrypted': bool(volume.is_encrypted),
-            'read_only': (volume.metadata or {}).get('readonly') == 'True',
+            'read_only': volumes.is_read_only(volume),
             'attached_to': tuple(self._attached_to(volume)),
         }
 
@@ -183,6 +184,7 @@ class Listing:
         guest = self._names.get(guest_uuid or '')
         if guest is None and reservation is not None:
             guest = reservation.domain_name
+        host = None if volume is None else attachments.host_of(volume, attachment.id)
         return ListedAttachment(
             attachment_id=attachment.id,
             volume_id=attachment.volume_id,
@@ -191,7 +193,7 @@ class Listing:
             guest=guest,
             guest_uuid=guest_uuid,
             target=disk.target if disk else None,
-            host=_host(attachment, volume) or (reservation.host if reservation else None),
+            host=host or (reservation.host if reservation else None),
             mode=_mode(attachment, reservation),
             recorded=_recorded(reservation),
         )
@@ -252,14 +254,6 @@ class Listing:
 def _elsewhere(instance: str | None, host: str | None) -> str:
     who = f'instance {instance}' if instance else 'something that is no instance'
     return f'{who} on {host}' if host else who
-
-
-def _host(attachment: typing.Any, volume: typing.Any) -> str | None:
-    """Return what Cinder tells administrators and services only."""
-    for one in (volume.attachments or ()) if volume is not None else ():
-        if one.get('attachment_id') == attachment.id:
-            return one.get('host_name') or None
-    return None
 
 
 def _mode(attachment: typing.Any, found: 'Reservation | None') -> str | None:

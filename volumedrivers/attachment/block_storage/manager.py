@@ -442,8 +442,7 @@ class VolumeManager:
         """
         if volume.status == 'available':
             return []
-        allowed = ('available', 'in-use') if volume.is_multiattach else ('available',)
-        volumes.require(volume, allowed)
+        volumes.require(volume, sharing.attachable_states(volume))
         return [str(one.id) for one in attachments.of_volume(self.context.storage, volume.id)]
 
     def _refuse_attached(self, domain: 'Guest', volume_id: str) -> None:

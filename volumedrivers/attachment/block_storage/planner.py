@@ -28,6 +28,7 @@ from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage import naming
 from volumedrivers.attachment.block_storage import plan_recover
 from volumedrivers.attachment.block_storage import settle
+from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.detach import DetachVolume
 from volumedrivers.attachment.block_storage.detach import is_only_in_cinder
@@ -103,8 +104,7 @@ class VolumePlanner:
                 guest=domain.name, volume_id=found.id, target=guest_disks.target_of(disk)
             )
         if before is None:
-            allowed = ('available', 'in-use') if found.is_multiattach else ('available',)
-            volumes.require(found, allowed)
+            volumes.require(found, sharing.attachable_states(found))
         reservation = self._new(domain, found, read_only=read_only, legacy=legacy)
         job = AttachVolume(
             context,

@@ -30,6 +30,14 @@ _PASSING = ('reserved', 'attaching', 'detaching', 'extending')
 _POLL = 0.1
 
 
+def attachable_states(volume: typing.Any) -> tuple[str, ...]:
+    """Return the states in which Cinder lets a volume be attached (once more).
+
+    :param volume: the SDK's
+    """
+    return ('available', 'in-use') if volume.is_multiattach else ('available',)
+
+
 def attachable(context: 'StorageContext', volume: typing.Any) -> typing.Any:
     """Return a volume when it may be attached (once more).
 
@@ -40,7 +48,7 @@ def attachable(context: 'StorageContext', volume: typing.Any) -> typing.Any:
         have, for longer than option cinder_share_timeout
     :raises VolumeNotFound
     """
-    allowed = ('available', 'in-use') if volume.is_multiattach else ('available',)
+    allowed = attachable_states(volume)
     if volume.status in allowed:
         return volume
     now = _now(context, volume.id)
