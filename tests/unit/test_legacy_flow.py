@@ -23,8 +23,9 @@ from openstack.block_storage.v3 import _proxy
 import pytest
 
 from volumedrivers import exception
-from volumedrivers.attachment.block_storage import flow
+from volumedrivers.attachment.block_storage import flows
 from volumedrivers.attachment.block_storage import legacy_flow
+from volumedrivers.attachment.block_storage.attachment_flow import AttachmentFlow
 from volumedrivers.attachment.block_storage.flow import Side
 from volumedrivers.attachment.block_storage.legacy_flow import LegacyFlow
 from volumedrivers.attachment.block_storage.reservation import Flow
@@ -111,8 +112,8 @@ class StandIn:
 
 def test_the_row_says_which_calls() -> None:
     storage = StandIn(volume('available')).flow.storage
-    assert isinstance(flow.of(storage, row()), LegacyFlow)
-    assert isinstance(flow.of(storage, row(flow=Flow.ATTACHMENT)), flow.AttachmentFlow)
+    assert isinstance(flows.of(storage, row()), LegacyFlow)
+    assert isinstance(flows.of(storage, row(flow=Flow.ATTACHMENT)), AttachmentFlow)
 
 
 @pytest.mark.parametrize('status', ['available', 'in-use', 'reserved', 'error', 'deleting'])

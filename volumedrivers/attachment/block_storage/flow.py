@@ -10,16 +10,12 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""The calls by which Cinder gives a volume, and takes it back."""
+"""What the two ways have in common by which Cinder gives a volume, and takes it back."""
 
 import abc
 from collections.abc import Mapping
 import enum
 import typing
-
-from volumedrivers import exception
-from volumedrivers.attachment.block_storage import reservation
-from volumedrivers.cinder import attachments
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -85,105 +81,3 @@ class StorageFlow(abc.ABC):
         volume = self.storage.ask(self.storage.proxy.get_volume, found.volume_id)
         if volume.status == 'detaching':
             self.storage.tell(self.storage.proxy.abort_volume_detaching, found.volume_id)
-
-
-class AttachmentFlow(StorageFlow):
-    """Attachments: create, update, complete, delete (microversion 3.44)."""
-
-    def reserve(self, found: 'Reservation') -> str | None:
-        self.storage.require('3.44', 'attaching a volume')
-        if found.mode != 'rw':
-            self.storage.require('3.54', 'a read-only attachment')
-        given: dict[str, typing.Any] = {}
-        if found.instance is not None:
-            given['instance'] = found.instance
-        if found.mode != 'rw':
-            given['mode'] = found.mode
-        asked = self.storage.proxy.create_attachment
-        try:
-            made = self.storage.tell(asked, found.volume_id, **given)
-        except exception.CinderError as error:
-            if error.status is None:
-                raise self._unreadable(found) from error
-            raise
-        if not made.id:
-            raise self._unreadable(found)
-        return str(made.id)
-
-    def export(
-        self, found: 'Reservation', volume: typing.Any, connector: Mapping[str, typing.Any]
-    ) -> 'ConnectionInfo':
-        told = {**connector, 'mode': found.mode}
-        updated = self.storage.ask(
-            self.storage.proxy.update_attachment, found.attachment_id, connector=told
-        )
-        return attachments.connection_info(
-            updated.connection_info or {}, volume, read_only=found.mode == 'ro'
-        )
-
-    def complete(self, found: 'Reservation', *, target: str) -> str | None:
-        try:
-            self.storage.ask(self.storage.proxy.complete_attachment, found.attachment_id)
-        except exception.CinderError:
-            # Asked again after an answer that was lost.
-            if self.look(found)[0] is not Side.ATTACHED:
-                raise
-        return found.attachment_id
-
-    def release(self, found: 'Reservation') -> None:
-        for attachment_id in self._ids(found):
-            try:
-                attachments.delete(self.storage, attachment_id, instance=found.instance)
-            except exception.NotInCinder:
-                continue
-
-    def look(self, found: 'Reservation') -> tuple[Side, str | None]:
-        for attachment_id in self._ids(found):
-            try:
-                attachment = self.storage.ask(self.storage.proxy.get_attachment, attachment_id)
-            except exception.NotInCinder:
-                continue
-            if attachment.status == 'attached':
-                return Side.ATTACHED, attachment_id
-            # Cinder does not show the connector.
-            if attachments.is_reserved(attachment):
-                return Side.RESERVED, attachment_id
-            return Side.EXPORTED, attachment_id
-        return Side.NONE, None
-
-    def _unreadable(self, found: 'Reservation') -> exception.CinderUnavailable:
-        """Return what an answer means that says nothing of an attachment, nor of an error."""
-        return exception.CinderUnavailable(
-            endpoint=found.endpoint,
-            action='create attachment',
-            reason='its answer is not that of Cinder',
-            answered=True,
-        )
-
-    def _ids(self, found: 'Reservation') -> tuple[str, ...]:
-        """Return the attachment's id; where the answer was lost, of those it may be.
-
-        Those are only reserved: to export one its id is needed.
-        """
-        if found.attachment_id is not None:
-            return (found.attachment_id,)
-        before = found.wanted.get('others', ())
-        return tuple(
-            str(one.id)
-            for one in attachments.of_volume(
-                self.storage, found.volume_id, instance=found.instance
-            )
-            if one.id not in before
-            and one.instance == found.instance
-            and attachments.is_reserved(one)
-        )
-
-
-def of(storage: 'BlockStorage', found: 'Reservation') -> StorageFlow:
-    """Return the flow by which a volume is, or was, attached."""
-    if found.flow is reservation.Flow.ATTACHMENT:
-        return AttachmentFlow(storage)
-    # It extends what is here.
-    from volumedrivers.attachment.block_storage.legacy_flow import LegacyFlow  # noqa: PLC0415
-
-    return LegacyFlow(storage)

@@ -22,7 +22,7 @@ import typing
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import recover
-from volumedrivers.attachment.block_storage import flow
+from volumedrivers.attachment.block_storage import flows
 from volumedrivers.attachment.block_storage import settle_decision
 from volumedrivers.attachment.block_storage import settle_swap
 from volumedrivers.attachment.block_storage import sharing
@@ -62,7 +62,7 @@ def settle(
     if found.operation is Operation.MIGRATE:
         return settle_swap.settle(context, found, record)
     disk = _disk(context, found)
-    cinder = flow.of(context.storage, found)
+    cinder = flows.of(context.storage, found)
     seen, attachment_id = see(context, found, here=disk is not None or record is not None)
     done = settle_decision.decide(seen)
     now = dataclasses.replace(found, attachment_id=attachment_id)
@@ -108,7 +108,7 @@ def see(context: 'StorageContext', found: Reservation, *, here: bool) -> tuple[S
     :param here: whether guest or host have the volume
     :raises VolumeDriversError: Cinder could not say
     """
-    side, attachment_id = flow.of(context.storage, found).look(found)
+    side, attachment_id = flows.of(context.storage, found).look(found)
     if side is Side.NONE:
         require_same_project(context, found)
     seen = Seen(

@@ -17,7 +17,7 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment.block_storage import swap
-from volumedrivers.attachment.block_storage.flow import AttachmentFlow
+from volumedrivers.attachment.block_storage.attachment_flow import AttachmentFlow
 from volumedrivers.attachment.recover_decision import FINISHED
 from volumedrivers.attachment.recover_decision import UNDONE
 from volumedrivers.cinder import attachments

@@ -22,8 +22,8 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment import swap_volume
-from volumedrivers.attachment.block_storage import flow
-from volumedrivers.attachment.block_storage.flow import AttachmentFlow
+from volumedrivers.attachment.block_storage import flows
+from volumedrivers.attachment.block_storage.attachment_flow import AttachmentFlow
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
@@ -250,7 +250,7 @@ def release_old(context: 'StorageContext', found: Reservation, record: 'Record |
             guest=found.domain_name,
             reason='it is still connected to this host; Cinder keeps the attachment',
         )
-    flow.of(context.storage, found).release(found)
+    flows.of(context.storage, found).release(found)
 
 
 def tell_cinder(context: 'StorageContext', found: Reservation, *, error: bool) -> None:

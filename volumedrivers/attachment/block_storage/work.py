@@ -18,13 +18,14 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
-from volumedrivers.attachment.block_storage import flow
+from volumedrivers.attachment.block_storage import flows
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.results import paths_of
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.context import StorageContext
+    from volumedrivers.attachment.block_storage.flow import StorageFlow
     from volumedrivers.attachment.record import Record
     from volumedrivers.host.fair_lock import Held
     from volumedrivers.libvirt.disk import Disk
@@ -62,9 +63,9 @@ class StorageWork:
         return self.reservation.key
 
     @property
-    def flow(self) -> flow.StorageFlow:
+    def flow(self) -> 'StorageFlow':
         """The calls by which the volume is attached."""
-        return flow.of(self.context.storage, self.reservation)
+        return flows.of(self.context.storage, self.reservation)
 
     @property
     def what(self) -> str:
