@@ -505,6 +505,36 @@ def test_extend(shell: CinderShell) -> None:
     assert shell.run('volume', 'extend', NAME, '2,5G') == 2
 
 
+def test_dry_run_of_extend(shell: CinderShell, only_reads: None) -> None:
+    """Of a volume that nobody has, of one that a guest has, and of nothing to do."""
+    assert shell.run('volume', 'extend', 'logs', '1500M', '--dry-run') == 0
+    assert shell.out.startswith(
+        f'Nothing is done; volume extend of volume logs, {OTHER} would be:\n'
+    )
+    assert '   - let Cinder extend it from 1 to 2 GiB, and wait for that\n' in shell.out
+    plan = shell.json('volume', 'extend', 'logs', '1G', '--dry-run')
+    assert plan['steps'][0]['actions'] == ['nothing: Cinder has it with 1 GiB']
+    assert plan['guest'] == ''
+    shell.cinder.all[OTHER]['status'] = 'error'
+    assert shell.run('volume', 'extend', 'logs', '2G', '--dry-run') == 2
+
+
+def test_dry_run_of_extend_in_a_guest(shell: CinderShell) -> None:
+    shell.attach()
+    before = list(shell.cinder.changes)
+    plan = shell.json('volume', 'extend', NAME, '2G', '--dry-run')
+    assert [step['name'] for step in plan['steps']] == [
+        'cinder',
+        'identify of guest web1',
+        'extend of guest web1',
+        'resize of guest web1',
+        'record of guest web1',
+    ]
+    assert (plan['guest'], plan['status']) == ('web1', 'in-use')
+    assert shell.cinder.changes == before
+    assert shell.cinder.all[fake.VOLUME_ID]['size'] == 1
+
+
 def test_names_are_known_without_cinder(
     shell: CinderShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

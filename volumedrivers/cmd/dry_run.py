@@ -195,10 +195,10 @@ def plan_lines(plan: Mapping[str, typing.Any], width: int | None) -> Iterable[st
     :param width: of the terminal; None: lines are not broken
     """
     disk = f' as {plan["target"]}' if plan['target'] else ''
+    guest = f' and guest {plan["guest"]}' if plan['guest'] else ''
     yield from wrapped(
         '',
-        f'Nothing is done; {plan["operation"]} of volume {_volume(plan)} and guest '
-        f'{plan["guest"]}{disk} would be:',
+        f'Nothing is done; {plan["operation"]} of volume {_volume(plan)}{guest}{disk} would be:',
         width,
     )
     for name, head in _FACTS:

@@ -21,12 +21,15 @@ from volumedrivers.cmd import base
 from volumedrivers.cmd import text
 from volumedrivers.cmd import volume
 
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.plan import Plan
+
 LOG = logging.getLogger(__name__)
 
 _GIB = 1 << 30
 
 
-class Extend(volume.Change):
+class Extend(volume.Operation):
     """Extend a volume in Cinder and in the guests that have it."""
 
     EPILOG = (
@@ -64,6 +67,10 @@ class Extend(volume.Change):
         seen = f', and guest {guests} sees that.' if guests else '; no guest of this host has it.'
         name = result.volume_name or result.volume_id
         return self.told(found, f'Volume {name} has {text.human_size(result.size)}{seen}')
+
+    def plan(self, args: argparse.Namespace) -> 'Plan':
+        """Say what extending would do."""
+        return self.program.services.volumes.plan.extend(args.volume, args.size)
 
 
 class Refresh(volume.Change):

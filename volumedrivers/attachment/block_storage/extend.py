@@ -40,8 +40,8 @@ if typing.TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 OPERATION = 'volume extend'
-# They do not have it (any more): there is nothing to tell them.
-_WITHOUT = (exception.GuestNotFound, exception.DiskNotFound, exception.NotRecorded)
+#: They do not have it (any more): there is nothing to tell them.
+WITHOUT = (exception.GuestNotFound, exception.DiskNotFound, exception.NotRecorded)
 _AGAIN = 'extend it again, to the same size, to go on'
 
 
@@ -247,7 +247,7 @@ class _Extension:
                     'not run; start it, or detach the volume, and extend it again',
                 )
         except exception.VolumeDriversError as error:
-            if isinstance(error, _WITHOUT) and not named:
+            if isinstance(error, WITHOUT) and not named:
                 self.without.append(guest.name)
             else:
                 self.failures.append((guest.name, error))

@@ -10,7 +10,7 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What attaching and detaching a volume of Cinder would do, without doing it.
+"""What operations on a volume of Cinder would do, without doing it.
 
 Cinder, host and guest are looked at; Cinder is asked nothing that changes it.
 """
@@ -23,12 +23,14 @@ from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import plan
 from volumedrivers.attachment.block_storage import adopt
+from volumedrivers.attachment.block_storage import extend
 from volumedrivers.attachment.block_storage import image_metadata
 from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage import naming
 from volumedrivers.attachment.block_storage import plan_recover
 from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage import sharing
+from volumedrivers.attachment.block_storage import users
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.detach import DetachVolume
 from volumedrivers.attachment.block_storage.detach import is_only_in_cinder
@@ -41,7 +43,9 @@ from volumedrivers.attachment.plan import PlannedOutcome
 from volumedrivers.attachment.plan import PlannedStep
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.cinder import extension
 from volumedrivers.cinder import volumes
+from volumedrivers.sizes import check_size
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.context import StorageContext
@@ -53,7 +57,7 @@ _AS_CINDER_SAYS = 'as Cinder says when it has exported the volume, which it does
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VolumePlan(Plan):
-    """What an operation on a volume of Cinder would do.
+    """What an operation on a volume of Cinder would do; extending it: in all guests.
 
     :ivar status: of the volume in Cinder now; deleted: it is not there any more
     :ivar attachment_id: Cinder's; None: there is none yet
@@ -170,6 +174,57 @@ class VolumePlanner:
             only = tuple(step for step in _steps(job, actions, ()) if step.name != 'begin')
             return self._plan(job, found, only)
         return self._plan(job, found, _steps(job, actions, here.steps), here=here)
+
+    def extend(self, volume: str, size: int) -> VolumePlan:
+        """Say what extend would do in Cinder, and in each guest of this host that has it.
+
+        :raises VolumeDriversError
+        """
+        context = self._context
+        check_size(size, f'volume {volume}')
+        wanted = extension.gibibytes(size)
+        found = volumes.find(context.storage, volume)
+        action = f'nothing: Cinder has it with {found.size} GiB'
+        if found.size < wanted:
+            if found.status not in (extension.EXTENDING, extension.FAILED):
+                volumes.require(found, extension.READY)
+            action = f'let Cinder extend it from {found.size} to {wanted} GiB, and wait for that'
+        seconds = context.options.cinder_extend_timeout
+        steps = [PlannedStep(name='cinder', seconds=seconds, locks=(), actions=(action,))]
+        guests: list[Plan] = []
+        for guest in users.find(context, found).here:
+            try:
+                here = context.attachments.plan.extend(
+                    guest.uuid, found.id, wanted * extension.GIB, connection_info=guest.info
+                )
+            except extend.WITHOUT:
+                continue
+            guests.append(here)
+            steps += [
+                dataclasses.replace(step, name=f'{step.name} of guest {here.guest}')
+                for step in here.steps
+            ]
+        volume_lock = context.host.volume_lock(found.id)
+        holder = context.locks.holder(f'reservation {found.id}')
+        return VolumePlan(
+            operation=extend.OPERATION,
+            guest=', '.join(here.guest for here in guests),
+            guest_uuid='',
+            volume_id=found.id,
+            volume_name=found.name or '',
+            status=found.status,
+            attachment_id=None,
+            driver_volume_type='',
+            target=None,
+            lock=f'reservation {found.id}, then {volume_lock}',
+            locked_by=str(holder) if holder else plan.locked_by(context.host, found.id),
+            before=None,
+            recorded=tuple(dict.fromkeys(fact for here in guests for fact in here.recorded)),
+            on_host=tuple(dict.fromkeys(fact for here in guests for fact in here.on_host)),
+            used_by=(),
+            steps=tuple(steps),
+            xml=None,
+        )
 
     def recover(
         self, connection_infos: 'Mapping[str, ConnectionInfo] | None' = None
