@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 
+import dogpile.cache
 from keystoneauth1 import noauth
 from keystoneauth1 import session as keystoneauth
 from openstack import connection as sdk
@@ -138,6 +139,29 @@ def test_a_slow_answer_may_be_one_to_what_was_done(cinder):
         _ = storage.proxy
     go.set()
     assert caught.value.may_be_done
+
+
+def test_a_session_without_a_limit_gets_one(cinder):
+    storage = BlockStorage(connected(cinder.url, timeout=None), retries=0, timeout=0.5)
+    _ = storage.proxy
+    go = threading.Event()
+    answer = cinder.answer
+    cinder.answer = lambda request: go.wait(20) and answer(request)
+    with pytest.raises(exception.CinderUnavailable, match='no answer in time'):
+        get(storage)
+    go.set()
+
+
+def test_cinder_itself_is_asked_and_no_cache(cinder):
+    """As clouds.yaml can set one up for what is read."""
+    connection = connected(cinder.url)
+    connection.cache_enabled = True
+    connection._cache = dogpile.cache.make_region().configure('dogpile.cache.memory')
+    connection._cache_expirations = {'block-storage.volume': 3600}
+    assert connection.block_storage.get_volume(fake_cinder.VOLUME).status == 'available'
+    cinder.volume['status'] = 'another'
+    assert connection.block_storage.get_volume(fake_cinder.VOLUME).status == 'available'
+    assert get(BlockStorage(connection)).status == 'another'
 
 
 @pytest.mark.parametrize('status', ['429 Slowly', '503 Service Unavailable'])

@@ -125,4 +125,10 @@ def test_configuration_of_this_host(cinder: Cinder, shell: CinderShell) -> None:
         connect=None,
         os_cloud=None,
     )
-    assert osc._Services(options, None).storage.retries == 7
+    session = types.SimpleNamespace(timeout=None)
+    connection = types.SimpleNamespace(session=session)
+    assert osc._Services(options, connection).storage.retries == 7
+    assert session.timeout == 120.0  # no request waits for ever
+    session.timeout = 5.0
+    assert osc._Services(options, connection).storage.timeout == 120.0
+    assert session.timeout == 5.0

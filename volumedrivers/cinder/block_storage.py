@@ -60,7 +60,8 @@ class BlockStorage:
     ) -> None:
         """Ask nothing yet.
 
-        :param connection: it is not changed
+        :param connection: it is not changed; where its session has no timeout, finding
+            Cinder has no deadline, and all else ends after ``timeout`` seconds
         """
         self.connection = connection
         self.retries = retries
@@ -214,7 +215,9 @@ class BlockStorage:
         return self._endpoint or 'its URL of the catalog'
 
     def _open(self) -> typing.Any:
-        found, self._speaks = negotiation.open_proxy(self.connection, self._place, self.source)
+        found, self._speaks = negotiation.open_proxy(
+            self.connection, self._place, self.source, self.timeout
+        )
         return found
 
 

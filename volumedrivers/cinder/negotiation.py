@@ -27,7 +27,7 @@ MOST: typing.Final = '3.71'
 
 
 def open_proxy(
-    connection: 'openstack.connection.Connection', place: str, source: str
+    connection: 'openstack.connection.Connection', place: str, source: str, timeout: float
 ) -> tuple[typing.Any, tuple[int, int] | None]:
     """Return the SDK's proxy with one microversion and without retries, and what Cinder speaks.
 
@@ -36,6 +36,7 @@ def open_proxy(
 
     :param place: what is known of where Cinder is
     :param source: where it is configured
+    :param timeout: seconds for an answer, where the session has no limit of its own
     :raises CinderTooOld, CinderNotConfigured
     """
     from keystoneauth1 import exceptions as keystoneauth  # noqa: PLC0415 - slow to import
@@ -72,15 +73,20 @@ def open_proxy(
     else:
         speaks = (int(most[0]), int(most[1]))
     ours.default_microversion = text(min(speaks, version(MOST)))
-    _let_check(ours)
+    _ask_cinder_itself(ours, timeout if connection.session.timeout is None else None)
     return ours, speaks
 
 
-def _let_check(proxy: typing.Any) -> None:
+def _ask_cinder_itself(proxy: typing.Any, timeout: float | None) -> None:
+    """Let each request reach Cinder, end in time, and be answered by it.
+
+    A cache that clouds.yaml sets up would say what was so before.
+    """
     send = proxy.request
+    limit = {} if timeout is None else {'timeout': timeout}
 
     def request(url: str, method: str, *args: typing.Any, **more: typing.Any) -> typing.Any:
-        response = send(url, method, *args, **more)
+        response = send(url, method, *args, **{**limit, **more, 'skip_cache': True})
         answers.require_readable(method, response)
         return response
 

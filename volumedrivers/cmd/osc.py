@@ -71,6 +71,10 @@ class _Services(services.Services):
         from volumedrivers.cinder.block_storage import BlockStorage  # noqa: PLC0415
 
         options = self.conf.volumedrivers
+        session = self._connection.session
+        if session.timeout is None:
+            # The client waits for ever.
+            session.timeout = options.cinder_timeout
         return BlockStorage(
             self._connection, retries=options.cinder_retries, timeout=options.cinder_timeout
         )
