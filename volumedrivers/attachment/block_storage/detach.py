@@ -40,7 +40,7 @@ if typing.TYPE_CHECKING:
 class DetachVolume(StorageWork):
     """Cinder lets nobody else in; guest and host let go; Cinder takes it back.
 
-    :ivar in_use: whether Cinder says so of the volume
+    :ivar in_use: whether Cinder says so of the volume, as ``is_in_use``
     :ivar shared: keeps volumes that share a target from each other
     :ivar info: of a volume that was attached otherwise; None: the journal has it
     """
@@ -214,6 +214,19 @@ def volume_if_there(context: 'StorageContext', found: Reservation) -> typing.Any
     except exception.NotInCinder:
         settle.require_same_project(context, found)
         return None
+
+
+def is_in_use(volume: typing.Any, found: Reservation) -> bool:
+    """Tell whether Cinder has a volume as in use, and has it so for this attachment.
+
+    Where Cinder has lost it, another one is not to become detaching.
+
+    :param volume: the SDK's; None: Cinder has deleted it
+    """
+    if volume is None or volume.status != 'in-use':
+        return False
+    known = [one.get('attachment_id') for one in volume.attachments or ()]
+    return not known or found.attachment_id is None or found.attachment_id in known
 
 
 def is_only_in_cinder(context: 'StorageContext', guest: 'Guest', found: Reservation) -> bool:

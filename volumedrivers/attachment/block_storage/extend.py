@@ -26,6 +26,7 @@ import typing
 from oslo_log import log as logging
 
 from volumedrivers import exception
+from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage import users
 from volumedrivers.attachment.block_storage.extended_event import ExtendedEvent
 from volumedrivers.attachment.block_storage.results import VolumeExtendResult
@@ -141,11 +142,25 @@ class _Extension:
             volume = self._once_more(volume)
         volumes.require(volume, extension.READY)
         was_in_use = volume.status == 'in-use'
+        if not was_in_use:
+            self._require_free()
         extension.ask(self.storage, volume.id, wanted)
         volume = self._wait(wanted, for_host=bool(found.here))
         if volume.size < wanted and extension.awaited_size(volume) is None:
             raise self._refused(volume, found, was_in_use=was_in_use)
         return volume
+
+    def _require_free(self) -> None:
+        """Refuse to extend what a guest has and Cinder takes for nobody's.
+
+        What the guest had it by may be gone, and it would wait for that.
+
+        :raises AttachmentLost
+        """
+        for record in self.context.host.journal.find(volume_id=self.volume_id):
+            row = self.context.reservations.get(record.key)
+            if record.is_settled and row is not None and row.is_settled:
+                sharing.require_known(self.context, record)
 
     def _passed(self) -> typing.Any:
         """Return the volume when its state has passed, or as it is after a time."""

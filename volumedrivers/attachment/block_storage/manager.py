@@ -39,6 +39,7 @@ from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.context import StorageContext
 from volumedrivers.attachment.block_storage.detach import DetachVolume
 from volumedrivers.attachment.block_storage.detach import give_back
+from volumedrivers.attachment.block_storage.detach import is_in_use
 from volumedrivers.attachment.block_storage.detach import is_only_in_cinder
 from volumedrivers.attachment.block_storage.detach import volume_if_there
 from volumedrivers.attachment.block_storage.listed import ListedAttachment
@@ -139,6 +140,7 @@ class VolumeManager:
                 settle.settle(context, before)
                 before = None
             found = sharing.attachable(context, found)
+            sharing.require_not_here(context, found, domain.uuid)
             reservation = Reservation(
                 key=make_key(domain.uuid, found.id),
                 endpoint=context.storage.endpoint,
@@ -206,7 +208,7 @@ class VolumeManager:
                 reservation,
                 before,
                 held,
-                in_use=found is not None and found.status == 'in-use',
+                in_use=is_in_use(found, reservation),
                 volume=found,
                 info=info,
                 force=force,

@@ -33,6 +33,7 @@ from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage import users
 from volumedrivers.attachment.block_storage.attach import AttachVolume
 from volumedrivers.attachment.block_storage.detach import DetachVolume
+from volumedrivers.attachment.block_storage.detach import is_in_use
 from volumedrivers.attachment.block_storage.detach import is_only_in_cinder
 from volumedrivers.attachment.block_storage.detach import volume_if_there
 from volumedrivers.attachment.block_storage.reader import only_look
@@ -109,6 +110,7 @@ class VolumePlanner:
             )
         if before is None:
             volumes.require(found, sharing.attachable_states(found))
+        sharing.require_not_here(context, found, domain.uuid)
         reservation = self._new(domain, found, read_only=read_only, legacy=legacy)
         job = AttachVolume(
             context,
@@ -148,7 +150,7 @@ class VolumePlanner:
             settle.require_same_cinder(context, before)
             found = volume_if_there(context, before)
             reservation, info = before, None
-        in_use = found is not None and found.status == 'in-use'
+        in_use = is_in_use(found, reservation)
         job = DetachVolume(context, domain, reservation, before, in_use=in_use, force=force)
         here = None
         if before is None or not is_only_in_cinder(context, domain, before):

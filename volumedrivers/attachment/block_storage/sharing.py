@@ -24,6 +24,7 @@ if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.context import StorageContext
     from volumedrivers.attachment.block_storage.flow import StorageFlow
     from volumedrivers.attachment.block_storage.reservation import Reservation
+    from volumedrivers.attachment.record import Record
 
 # States that another guest's attaching, detaching or extending brings.
 _PASSING = ('reserved', 'attaching', 'detaching', 'extending')
@@ -64,6 +65,44 @@ def attachable(context: 'StorageContext', volume: typing.Any) -> typing.Any:
             now = _now(context, volume.id)
     volumes.require(now, allowed)
     return now
+
+
+def require_not_here(context: 'StorageContext', volume: typing.Any, domain_uuid: str) -> None:
+    """Refuse what Cinder would give, while another guest of this host has it.
+
+    Somebody has taken the attachment away in Cinder, or changed the volume's
+    state; two guests would write to it.
+
+    :param volume: the SDK's
+    :param domain_uuid: of the guest that is to have it
+    :raises AttachmentLost, WrongVolumeState: names the other one
+    """
+    if volume.is_multiattach:
+        return
+    for record in context.host.journal.find(volume_id=volume.id):
+        if record.domain_uuid != domain_uuid:
+            require_known(context, record)
+            raise exception.WrongVolumeState(
+                volume_id=volume.id,
+                status=volume.status,
+                expected=f'in-use: guest {record.domain_name} has it',
+            )
+
+
+def require_known(context: 'StorageContext', record: 'Record') -> None:
+    """Refuse what guest and host have, and Cinder knows nothing of.
+
+    :raises AttachmentLost
+    """
+    row = context.reservations.get(record.key)
+    found = attachments.of_volume(context.storage, record.volume_id)
+    if row is None or row.attachment_id not in {one.id for one in found}:
+        raise exception.AttachmentLost(
+            guest=record.domain_name,
+            volume_id=record.volume_id,
+            attachment_id=(row and row.attachment_id) or 'of it',
+            endpoint=context.storage.endpoint,
+        )
 
 
 def reserve(
