@@ -182,10 +182,7 @@ class Detach(Operation):
             detach.warn(result)
             then = f'Guest {result.guest} has {named(result)} no more, and Cinder has it back.'
         else:
-            then = (
-                f'Guest and host had let go of {named(result)} before. What was left to do: '
-                f'{result.settled}.'
-            )
+            then = f'Guest and host had let go of {named(result)} before; {result.settled}.'
         return self.told(result.to_dict(), then)
 
     def plan(self, args: argparse.Namespace) -> 'Plan':
