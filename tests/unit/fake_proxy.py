@@ -236,6 +236,13 @@ class FakeProxy:
 
         self._do('abort_volume_detaching', do)
 
+    def complete_volume_migration(self, volume: str, new_volume: str, error: bool = False) -> None:
+        def do() -> None:
+            self._volume(volume)['migration_status'] = 'error' if error else 'success'
+            del self.volumes_[new_volume]
+
+        self._do('complete_volume_migration', do)
+
     # how it fails
 
     def _do(self, name: str, do: Callable[[], typing.Any] = lambda: None) -> typing.Any:

@@ -25,6 +25,7 @@ from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.copy_place import Place
 
 OLD = '11111111-1111-1111-1111-111111111111'
@@ -128,3 +129,21 @@ def test_under_which_name_it_is_on_this_host() -> None:
     assert lookup.as_connected(there, given).volume_id == NEW
     other = ConnectionInfo.parse(info(GUEST))
     assert lookup.as_connected(there, other) is other
+
+
+@pytest.mark.parametrize('which', ['old', 'new'])
+def test_what_is_left_keeps_its_lun(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    """Cinder would give it to somebody else, whose data this device then has."""
+    place = Place.NEW if which == 'old' else Place.OLD
+    monkeypatch.setattr(swap.Swapping, 'place', lambda self: place)
+    monkeypatch.setattr(swap.Swapping, 'others', lambda self: {})
+    monkeypatch.setattr(swap.Swapping, 'found_identity', lambda self: None)
+    job = settle(record(**STARTED))
+    driver = typing.cast(mock.Mock, job.driver if which == 'old' else job.new_driver)
+    disconnect = job.disconnect_old if which == 'old' else job.disconnect_new
+    driver.remains.return_value = (Remainder('session', 'a portal'),)
+    disconnect()
+    driver.remains.return_value = (Remainder('device', '/dev/sdx'),)
+    with pytest.raises(exception.LeftoversFound, match='/dev/sdx'):
+        disconnect()
+    assert driver.disconnect_volume.call_count == 2

@@ -218,6 +218,22 @@ def test_undone_attach_keeps_what_another_guest_uses(room: Room) -> None:
     assert room.agrees()
 
 
+def test_what_another_guest_uses_is_not_migrated(room: Room) -> None:
+    """Cinder deletes the old place when one guest has gone over."""
+    room.attach()
+    let_the_other_have_it(room)
+    volumes, new = room.proxy.volumes_, 'c1b2d3e4-0001-4aaa-8bbb-000000000999'
+    volumes[fake.VOLUME_ID]['migration_status'] = 'migrating'
+    room.proxy.make_volume(new, migration_status=f'target:{fake.VOLUME_ID}')
+    with pytest.raises(exception.StillInUse, match='web2'):
+        room.manager.swap('web1', fake.VOLUME_ID, new)
+    # Cinder does not wait any longer, and nothing has changed.
+    assert volumes[fake.VOLUME_ID]['migration_status'] == 'error'
+    assert new not in volumes
+    assert room.proxy.calls.count('create_attachment') == 1
+    assert room.agrees()
+
+
 @pytest.mark.parametrize('retries', [0, 3])
 def test_a_step_lasts_longer_than_what_it_waits_for(room: Room, retries: int) -> None:
     """Else it would be left behind, and not say what it waited for."""

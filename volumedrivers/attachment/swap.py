@@ -28,6 +28,7 @@ from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import SwapResult
 from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
+from volumedrivers.attachment.work import DEVICES
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
@@ -39,6 +40,7 @@ from volumedrivers.libvirt.driver import DiskInfo
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
     from volumedrivers.host.fair_lock import Held
+    from volumedrivers.libvirt.driver import VolumeDriver
     from volumedrivers.libvirt.guest import Guest
     from volumedrivers.libvirt.guest_copy import DiskCopy
 
@@ -120,6 +122,7 @@ class Swapping(Work):
         if 'block' not in self.others().values():
             self.found_identity()
             self.driver.disconnect_volume(self.info, self.record.key, volume=self.volume)
+            self._require_gone(self.driver, self.info, self.volume)
 
     def disconnect_new(self) -> None:
         # A device must not be pulled away under a guest.
@@ -129,6 +132,7 @@ class Swapping(Work):
                 reason=f'of guest {self.guest.name} the disk is {place}; it stays connected',
             )
         self.new_driver.disconnect_volume(self.to, self.record.key, volume=self.there)
+        self._require_gone(self.new_driver, self.to, self.there)
 
     def redefine(self) -> None:
         """Let the guest's next start be with the new place, read as that takes it."""
@@ -143,6 +147,20 @@ class Swapping(Work):
         if disk is None:
             raise exception.DiskNotFound(guest=self.guest.name, disk=self.volume_id)
         self.guest.redefine_disk(self.copy_of(disk).new)
+
+    def _require_gone(
+        self, driver: 'VolumeDriver', info: ConnectionInfo, volume: ConnectedVolume | None
+    ) -> None:
+        """Refuse to go on while a device is left: its LUN is about to be somebody else's.
+
+        :raises LeftoversFound
+        """
+        found = driver.remains(info, self.record.key, volume=volume)
+        left = [str(one) for one in found if one.kind in DEVICES]
+        if left:
+            raise exception.LeftoversFound(
+                volume_id=info.volume_id or self.volume_id, leftovers=', '.join(left)
+            )
 
     def settle_new(self) -> None:
         """The row is the new place's, under the volume's id."""

@@ -118,6 +118,14 @@ class SwapVolume(StorageWork):
                 status=f'attached {others + 1} times',
                 expected='attached once: each guest would write to a copy of its own',
             )
+        users = self.context.host.users().of_volume(found.volume_id, self.guest.uuid)
+        if users:
+            # Cinder deletes what they have.
+            raise exception.StillInUse(
+                volume_id=found.volume_id,
+                guest=', '.join(sorted(users)),
+                reason='it has the volume too, and would not go over; detach it there',
+            )
         new = AttachmentFlow(storage)
         try:
             attachment_id = new.reserve(self.new)
