@@ -22,6 +22,7 @@ from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import paths_of
+from volumedrivers.attachment.work_row import WorkRow
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.volume_devices import readable
@@ -34,11 +35,11 @@ if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.disk import Disk
     from volumedrivers.libvirt.guest import Guest
 
-# Kinds of a Remainder that are a device of this host.
-_DEVICES = frozenset(('device', 'map', 'namespace'))
+#: kinds of a Remainder that are a device of this host
+DEVICES = frozenset(('device', 'map', 'namespace'))
 
 
-class Work:
+class Work(WorkRow):
     """One operation; ``record`` is what it knows, and what the journal gets.
 
     :ivar before: the journal's row when the operation began
@@ -105,27 +106,6 @@ class Work:
     def settle(self, **changes: typing.Any) -> None:
         """Write the row of an attached volume with which nothing is being done."""
         self.note(operation=None, step='', wanted={}, **changes)
-
-    def stopped(self, error: BaseException) -> None:
-        """Write down why the operation did not go on."""
-        try:
-            self.note(problem=_sentence(error))
-        except Exception as failure:
-            error.add_note(f'and the journal could not be written: {failure}')
-
-    def failed(self, error: BaseException, step: str, *, undone: bool) -> None:
-        """Put the row in the state the failure left the attachment in."""
-        try:
-            self.after_failure(_sentence(error), step, undone=undone)
-        except Exception as failure:
-            error.add_note(f'and the journal could not be brought up to date: {failure}')
-
-    def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
-        """Write the row after a step failed; by default recover has to see to it.
-
-        :param undone: whether the steps before it are undone
-        """
-        self.note(problem=problem)
 
     def facts(self, left: tuple[str, ...]) -> dict[str, typing.Any]:
         """Return what a Failure says of the volume.
@@ -199,7 +179,7 @@ class Work:
         found = tuple(
             left.name
             for left in self.driver.remains(self.info, self.record.key, volume=volume)
-            if left.kind in _DEVICES
+            if left.kind in DEVICES
         )
         for path in found:
             try:
@@ -279,7 +259,3 @@ def volume_id_of(connection_info: ConnectionInfo) -> str:
             expected='the id of the volume; by it the disk is found again',
         )
     return volume_id
-
-
-def _sentence(error: BaseException) -> str:
-    return str(error) or type(error).__name__

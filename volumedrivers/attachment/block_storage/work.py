@@ -22,6 +22,7 @@ from volumedrivers.attachment.block_storage import flows
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.results import paths_of
+from volumedrivers.attachment.work_row import WorkRow
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.block_storage.context import StorageContext
@@ -32,7 +33,7 @@ if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.guest import Guest
 
 
-class StorageWork:
+class StorageWork(WorkRow):
     """One operation; ``reservation`` is what it knows, and what the journal gets.
 
     :ivar before: the journal's row when the operation began
@@ -102,27 +103,6 @@ class StorageWork:
         """Remove the row: Cinder has nothing of it any more."""
         self.context.reservations.remove(self.key)
 
-    def stopped(self, error: BaseException) -> None:
-        """Write down why the operation did not go on."""
-        try:
-            self.note(problem=_sentence(error))
-        except Exception as failure:
-            error.add_note(f'and the journal could not be written: {failure}')
-
-    def failed(self, error: BaseException, step: str, *, undone: bool) -> None:
-        """Put the row in the state the failure left the attachment in."""
-        try:
-            self.after_failure(_sentence(error), step, undone=undone)
-        except Exception as failure:
-            error.add_note(f'and the journal could not be brought up to date: {failure}')
-
-    def after_failure(self, problem: str, step: str, *, undone: bool) -> None:
-        """Write the row after a step failed; by default recover has to see to it.
-
-        :param undone: whether the steps before it are undone
-        """
-        self.note(problem=problem)
-
     def facts(self, left: tuple[str, ...]) -> dict[str, typing.Any]:
         """Return what a Failure says of the volume.
 
@@ -147,7 +127,3 @@ class StorageWork:
             'record': row,
             **paths_of(None if record is None else record.volume),
         }
-
-
-def _sentence(error: BaseException) -> str:
-    return str(error) or type(error).__name__
