@@ -163,6 +163,7 @@ def test_tree(capsys: pytest.CaptureFixture[str]) -> None:
             'device': 'disk',
             'read_only': False,
             'volume_id': 'volume-1',
+            'cinder': {'volume_name': 'data'},
             'source_type': 'block',
             'source': '/dev/disk/by-id/[x]',
             'format': 'raw',
@@ -197,7 +198,7 @@ def test_tree(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines == [
         'guest web1  uuid-1',
         'disk vdb  disk, virtio',
-        'volume volume-1',
+        'volume data  volume-1',
         'block /dev/disk/by-id/[x]  raw, 1 GiB (1073741824 bytes), wwn:3600',
         'multipath map /dev/dm-3',
         'path sda  running',
