@@ -27,6 +27,25 @@ _NOT_DATA = ('driver_volume_type', 'attachment_id')
 _FAILED = 'The server has either erred or is incapable of performing the requested operation'
 
 
+# Cinder shows so many at most, and does not say that there are more.
+_PAGE = 1000
+# It may be told to show fewer, but nobody lets it show fewer than that.
+_FEW = 100
+
+
+def of_project(storage: 'BlockStorage') -> tuple[typing.Any, ...]:
+    """Return the SDK's Attachments of all volumes of the project."""
+    proxy = storage.proxy
+
+    def attachments() -> tuple[typing.Any, ...]:
+        found = tuple(proxy.attachments())
+        # With a limit the SDK asks until there is nothing more; that fails if
+        # the last one that was shown is deleted meanwhile.
+        return found if len(found) < _FEW else tuple(proxy.attachments(limit=_PAGE))
+
+    return storage.ask(attachments)
+
+
 def of_volume(
     storage: 'BlockStorage', volume_id: str, *, instance: str | None = None
 ) -> tuple[typing.Any, ...]:

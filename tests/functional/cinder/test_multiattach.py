@@ -28,6 +28,7 @@ from tests.functional.cinder.made_volumes import wait_for
 from volumedrivers import exception
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.cinder import attachments
 from volumedrivers.cinder.block_storage import BlockStorage
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
@@ -231,3 +232,19 @@ def test_all_of_them_grow(
     assert [one.split()[0] for one in done.elsewhere] == [elsewhere.id]
     for each in (guest, other.guest):
         assert looks.capacity(each, shared) == 2 * looks.GIB
+
+
+def test_more_than_cinder_shows_at_once(
+    storage: BlockStorage, shared: MadeVolume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows a thousand, and does not say that there are more."""
+    monkeypatch.setattr(attachments, '_FEW', 2)
+    made = {looks.attached_elsewhere(shared).id for _ in range(3)}
+    cfg.CONF.set_override('osapi_max_limit', 2)
+    try:
+        assert len(list(storage.proxy.attachments())) == 2
+        assert {one.id for one in attachments.of_project(storage)} == made
+    finally:
+        cfg.CONF.clear_override('osapi_max_limit')
+    for one in made:
+        storage.proxy.delete_attachment(one)

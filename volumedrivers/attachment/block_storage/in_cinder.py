@@ -46,13 +46,10 @@ class InCinder:
         self.project = storage.project
         proxy = storage.proxy
 
-        def list_attachments() -> dict[str, typing.Any]:
-            return {str(one.id): one for one in proxy.attachments()}
-
         def list_volumes() -> dict[str, typing.Any]:
             return {str(one.id): one for one in proxy.volumes()}
 
-        self.attachments = storage.ask(list_attachments)
+        self.attachments = {str(one.id): one for one in attachments.of_project(storage)}
         self.volumes = storage.ask(list_volumes)
 
     def attachment(self, attachment_id: str) -> typing.Any:

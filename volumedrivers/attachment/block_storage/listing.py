@@ -156,12 +156,10 @@ class Listing:
     ) -> tuple[ListedAttachment, ...]:
         storage = self._context.storage
         by_id = {volume.id: volume for volume in found}
-        query = {} if volume_id is None else {'volume_id': volume_id}
-
-        def list_attachments() -> list[typing.Any]:
-            return list(storage.proxy.attachments(**query))
-
-        in_cinder = storage.ask(list_attachments)
+        if volume_id is None:
+            in_cinder = attachments.of_project(storage)
+        else:
+            in_cinder = attachments.of_volume(storage, volume_id)
         rows = [self._attachment(one, by_id.get(one.volume_id)) for one in in_cinder]
         known = {row.attachment_id for row in rows}
         rows += [

@@ -171,14 +171,11 @@ class _Cinder:
     def _ids_attached(self) -> frozenset[str]:
         """Return the attachments that are complete, of the whole project."""
         if self._attached is None:
-            storage = self._context.storage
-
-            def list_attachments() -> frozenset[str]:
-                listed = storage.proxy.attachments()
-                return frozenset(str(one.id) for one in listed if one.status == 'attached')
-
             try:
-                self._attached = storage.ask(list_attachments)
+                listed = attachments.of_project(self._context.storage)
+                self._attached = frozenset(
+                    str(one.id) for one in listed if one.status == 'attached'
+                )
             except exception.VolumeDriversError as error:
                 self.silent = str(error)
                 self._attached = frozenset()
