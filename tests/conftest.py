@@ -12,12 +12,16 @@
 
 """Load os-brick as the package does, before a test imports a part of it."""
 
+from collections.abc import Iterator
 import functools
 import importlib.metadata
+import logging
 import os
 import signal
 import sys
 import typing
+
+import pytest
 
 from volumedrivers.host import bootstrap
 
@@ -46,3 +50,16 @@ def _entry_points(**wanted: typing.Any) -> importlib.metadata.EntryPoints:
 
 
 importlib.metadata.entry_points = _entry_points
+
+
+@pytest.fixture(autouse=True)
+def same_log_levels() -> Iterator[None]:
+    """Let a command that a test runs in this process not silence the tests after it.
+
+    Those that look for secrets in what is logged would find none.
+    """
+    loggers = (logging.getLogger(), logging.getLogger('volumedrivers'))
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
