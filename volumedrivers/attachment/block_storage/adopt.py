@@ -20,7 +20,7 @@ from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment.block_storage import legacy_flow
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Reservation
-from volumedrivers.attachment.record import make_key
+from volumedrivers.attachment.block_storage.reservation import reservation_of
 from volumedrivers.cinder import attachments
 
 if typing.TYPE_CHECKING:
@@ -42,15 +42,8 @@ def adopt(
     if one is None:
         raise exception.NotRecorded(volume=volume.id, guest=domain.name)
     storage = context.storage
-    row = Reservation(
-        key=make_key(domain.uuid, volume.id),
-        endpoint=storage.endpoint,
-        project=storage.project,
-        host=context.host.host,
-        domain_uuid=domain.uuid,
-        domain_name=domain.name,
-        volume_id=volume.id,
-        volume_name=volume.name or '',
+    row = dataclasses.replace(
+        reservation_of(context, domain, volume),
         attachment_id=str(one.id),
         instance=one.instance,
     )

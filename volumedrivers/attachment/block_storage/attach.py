@@ -12,6 +12,7 @@
 
 """The steps of attaching a volume of Cinder, and how each is undone."""
 
+import dataclasses
 import typing
 
 from volumedrivers import exception
@@ -20,6 +21,7 @@ from volumedrivers.attachment.block_storage.flow import Side
 from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
+from volumedrivers.attachment.block_storage.reservation import reservation_of
 from volumedrivers.attachment.block_storage.results import VolumeAttachResult
 from volumedrivers.attachment.block_storage.shared_target import SharedTarget
 from volumedrivers.attachment.block_storage.work import StorageWork
@@ -251,6 +253,27 @@ class AttachVolume(StorageWork):
         except exception.VolumeDriversError:
             return  # then Cinder's words have to do
         volumes.require(now, sharing.attachable_states(self.volume))
+
+
+def new_row(
+    context: 'StorageContext',
+    guest: 'Guest',
+    volume: typing.Any,
+    *,
+    read_only: bool,
+    legacy: bool,
+) -> Reservation:
+    """Return the row with which an attach begins.
+
+    :param volume: the SDK's
+    :param legacy: by the calls from before Cinder had attachments
+    """
+    return dataclasses.replace(
+        reservation_of(context, guest, volume),
+        flow=Flow.LEGACY if legacy else Flow.ATTACHMENT,
+        instance=guest.uuid if context.options.cinder_instance else None,
+        mode='ro' if read_only or volumes.is_read_only(volume) else 'rw',
+    )
 
 
 def _taken_away(error: exception.NotInCinder) -> exception.CinderError:

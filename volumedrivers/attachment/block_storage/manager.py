@@ -19,6 +19,7 @@ is asked, and after it Cinder is told.
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import typing
 
 from oslo_log import log as logging
@@ -36,6 +37,7 @@ from volumedrivers.attachment.block_storage import recover
 from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.attach import AttachVolume
+from volumedrivers.attachment.block_storage.attach import new_row
 from volumedrivers.attachment.block_storage.context import StorageContext
 from volumedrivers.attachment.block_storage.detach import DetachVolume
 from volumedrivers.attachment.block_storage.detach import give_back
@@ -48,7 +50,6 @@ from volumedrivers.attachment.block_storage.listed import ShownVolume
 from volumedrivers.attachment.block_storage.listing import Listing
 from volumedrivers.attachment.block_storage.planner import VolumePlanner
 from volumedrivers.attachment.block_storage.refresh import RefreshVolume
-from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.reservations import Reservations
@@ -141,24 +142,11 @@ class VolumeManager:
                 before = None
             found = sharing.attachable(context, found)
             sharing.require_not_here(context, found, domain.uuid)
-            reservation = Reservation(
-                key=make_key(domain.uuid, found.id),
-                endpoint=context.storage.endpoint,
-                project=context.storage.project,
-                host=context.host.host,
-                domain_uuid=domain.uuid,
-                domain_name=domain.name,
-                volume_id=found.id,
-                volume_name=found.name or '',
-                flow=Flow.LEGACY if legacy else Flow.ATTACHMENT,
-                instance=domain.uuid if context.options.cinder_instance else None,
-                mode='ro' if read_only or volumes.is_read_only(found) else 'rw',
-                wanted={'others': self._others(found)},
-            )
+            row = new_row(context, domain, found, read_only=read_only, legacy=legacy)
             job = AttachVolume(
                 context,
                 domain,
-                reservation,
+                dataclasses.replace(row, wanted={'others': self._others(found)}),
                 before,
                 held,
                 volume=found,

@@ -32,6 +32,7 @@ from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage import users
 from volumedrivers.attachment.block_storage.attach import AttachVolume
+from volumedrivers.attachment.block_storage.attach import new_row
 from volumedrivers.attachment.block_storage.detach import DetachVolume
 from volumedrivers.attachment.block_storage.detach import is_in_use
 from volumedrivers.attachment.block_storage.detach import is_only_in_cinder
@@ -111,7 +112,7 @@ class VolumePlanner:
         if before is None:
             volumes.require(found, sharing.attachable_states(found))
         sharing.require_not_here(context, found, domain.uuid)
-        reservation = self._new(domain, found, read_only=read_only, legacy=legacy)
+        reservation = new_row(context, domain, found, read_only=read_only, legacy=legacy)
         job = AttachVolume(
             context,
             domain,
@@ -236,24 +237,6 @@ class VolumePlanner:
         :raises JournalUnusable
         """
         return plan_recover.recovering(self._context, connection_infos)
-
-    def _new(
-        self, domain: 'Guest', volume: typing.Any, *, read_only: bool, legacy: bool
-    ) -> Reservation:
-        context = self._context
-        return Reservation(
-            key=make_key(domain.uuid, volume.id),
-            endpoint=context.storage.endpoint,
-            project=context.storage.project,
-            host=context.host.host,
-            domain_uuid=domain.uuid,
-            domain_name=domain.name,
-            volume_id=volume.id,
-            volume_name=volume.name or '',
-            flow=Flow.LEGACY if legacy else Flow.ATTACHMENT,
-            instance=domain.uuid if context.options.cinder_instance else None,
-            mode='ro' if read_only or volumes.is_read_only(volume) else 'rw',
-        )
 
     def _target(self, domain: 'Guest', request: DiskRequest) -> str:
         if request.target:

@@ -22,6 +22,12 @@ import dataclasses
 import enum
 import typing
 
+from volumedrivers.attachment.record import make_key
+
+if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.context import StorageContext
+    from volumedrivers.libvirt.guest import Guest
+
 
 class Flow(enum.StrEnum):
     """By which of Cinder's calls a volume is attached."""
@@ -83,3 +89,20 @@ class Reservation:
     def is_settled(self) -> bool:
         """Whether the volume is attached and nothing is being done with it."""
         return self.operation is None
+
+
+def reservation_of(context: 'StorageContext', domain: 'Guest', volume: typing.Any) -> Reservation:
+    """Return a row, which is not written yet, of what Cinder may have for a guest of this host.
+
+    :param volume: the SDK's
+    """
+    return Reservation(
+        key=make_key(domain.uuid, volume.id),
+        endpoint=context.storage.endpoint,
+        project=context.storage.project,
+        host=context.host.host,
+        domain_uuid=domain.uuid,
+        domain_name=domain.name,
+        volume_id=volume.id,
+        volume_name=volume.name or '',
+    )
