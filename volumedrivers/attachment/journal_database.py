@@ -118,6 +118,8 @@ class Database:
                     what=f'the journal {self.path}',
                     reason=f'others have been writing to it for {self._timeout:g} s',
                 ) from error
+            if code == sqlite3.SQLITE_IOERR and self._is_full():
+                code = sqlite3.SQLITE_FULL
             reason = _REASONS.get(code, '{error}').format(error=error)
             raise self._unusable(reason) from error
         except UnicodeDecodeError as error:
@@ -127,6 +129,12 @@ class Database:
             if not files:
                 raise
             raise self._unusable(str(error)) from error
+
+    def _is_full(self) -> bool:
+        """Tell whether there was no room for the file that SQLite maps beside it."""
+        with contextlib.suppress(OSError):
+            return os.statvfs(os.path.dirname(self.path)).f_bavail == 0
+        return False
 
     def _unusable(self, reason: str) -> exception.JournalUnusable:
         return exception.JournalUnusable(path=self.path, reason=reason)
