@@ -333,7 +333,7 @@ def test_interrupted_while_cinder_is_asked(room: Room, call: str, named: bool, w
 
 def test_late_step_is_left_behind(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is taken back under its hands; the lock is kept until it has ended."""
-    monkeypatch.setattr('volumedrivers.attachment.block_storage.context._MARGIN', -0.7)
+    monkeypatch.setattr('volumedrivers.attachment.block_storage.context._MARGIN', -3.7)
     room.options.conf.set_override('cinder_timeout', 1.0, 'volumedrivers')
     room.options.conf.set_override('cinder_retries', 0, 'volumedrivers')
     go = threading.Event()

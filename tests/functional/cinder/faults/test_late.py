@@ -203,7 +203,7 @@ def test_step_is_left_behind(
     before = bench.state(volume.id)
     # The SDK itself would wait longer.
     monkeypatch.setattr(storage_context, '_MARGIN', 0.0)
-    conf.set_override('cinder_timeout', 4.0, group='volumedrivers')
+    conf.set_override('cinder_timeout', 1.0, group='volumedrivers')
     bench.faults.add(EXPORT, make.slow(30), times=1)
     with pytest.raises(exception.DeadlineExceeded) as caught:
         bench.attach(volume)
