@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import logging
 import typing
 
+from volumedrivers.cinder import extension
 from volumedrivers.cmd import base
 from volumedrivers.cmd import text
 from volumedrivers.cmd import volume
@@ -25,8 +26,6 @@ if typing.TYPE_CHECKING:
     from volumedrivers.attachment.plan import Plan
 
 LOG = logging.getLogger(__name__)
-
-_GIB = 1 << 30
 
 
 class Extend(volume.Operation):
@@ -51,8 +50,8 @@ class Extend(volume.Operation):
 
     def do(self, args: argparse.Namespace) -> Mapping[str, typing.Any]:
         """Extend."""
-        gib = -(-args.size // _GIB)
-        if args.size % _GIB:
+        gib = extension.gibibytes(args.size)
+        if args.size % extension.GIB:
             LOG.warning(
                 'Cinder counts in GiB: the size becomes %d GiB, and not %s',
                 gib,
