@@ -377,6 +377,30 @@ def test_disk_without_a_row(room: Room, sizes: Sizes, host: str | None, kind: st
     assert (found.kind, found.guest) == (kind, 'web1')
 
 
+@pytest.mark.parametrize(
+    ('host_name', 'advice'),
+    [
+        (HOST, 'Run "volumedrivers volume detach web1 v".'),
+        (None, 'Run "volumedrivers detach web1 v" with its connection_info.'),
+    ],
+)
+def test_cinder_is_to_get_back_what_it_has(
+    room: Room, sizes: Sizes, host_name: str | None, advice: str
+) -> None:
+    """What the audit of the host advises would leave it attached in Cinder."""
+    if host_name is not None:
+        room.guest.present.append(fake.make_disk(fake.VOLUME_ID, 'vda'))
+        room.proxy.make_attachment(
+            instance=fake.GUEST_UUID, status='attached', host_name=host_name
+        )
+        volume(room)['status'] = 'in-use'
+    said = 'Run "volumedrivers detach web1 v" with its connection_info.'
+    sizes.found = (
+        Finding('not-recorded', 'note', 'web1', fake.GUEST_UUID, fake.VOLUME_ID, 'x', 'y', said),
+    )
+    assert [one.what_to_do for one in room.manager.audit()] == [advice]
+
+
 def test_what_changes_meanwhile_is_left_out(room: Room, sizes: Sizes) -> None:
     """A volume is attached, or detached, after the rows were read."""
     sizes.meanwhile = room.attach

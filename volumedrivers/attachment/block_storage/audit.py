@@ -18,6 +18,7 @@ has changed meanwhile, or is being worked on.
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+import dataclasses
 import typing
 
 from volumedrivers import exception
@@ -27,6 +28,7 @@ from volumedrivers.attachment.block_storage import audit_rows
 from volumedrivers.attachment.block_storage import audit_strays
 from volumedrivers.attachment.block_storage.in_cinder import InCinder
 from volumedrivers.attachment.block_storage.reader import only_look
+from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import Finding
 
 if typing.TYPE_CHECKING:
@@ -36,6 +38,10 @@ if typing.TYPE_CHECKING:
 
 # What is said of an operation that runs, or that was interrupted.
 _OF_OPERATIONS = frozenset(('running', 'unfinished'))
+
+_ON_HOST, _IN_CINDER = '"volumedrivers detach ', '"volumedrivers volume detach '
+# Which the attachment in Cinder has.
+_WITH_INFO = ' with its connection_info'
 
 _Rows = typing.Mapping[str, 'Reservation']
 
@@ -64,7 +70,8 @@ def audit(context: 'StorageContext') -> 'tuple[Finding, ...]':
     if of_cinder:
         of_cinder = tuple(_still_true(context, rows, of_cinder))
     unknown = [_cannot_be_asked(reason, rows)] if reason else []
-    return host_audit.in_order([*unknown, *of_cinder, *_said_once(found, of_cinder)])
+    said = (_to_cinder(one, rows, cinder) for one in _said_once(found, of_cinder))
+    return host_audit.in_order([*unknown, *of_cinder, *said])
 
 
 def _of_cinder(
@@ -110,6 +117,15 @@ def _said_once(found: Iterable[Finding], of_cinder: Iterable[Finding]) -> Iterat
     for one in found:
         if one.kind != 'not-recorded' or (one.guest_uuid, one.volume_id) not in known:
             yield one
+
+
+def _to_cinder(one: Finding, rows: _Rows, cinder: InCinder | None) -> Finding:
+    """Let what is to be taken away be taken away in Cinder as well, where that has it."""
+    instances = {each.instance for each in cinder.of_volume(one.volume_id)} if cinder else ()
+    if make_key(one.guest_uuid, one.volume_id) not in rows and one.guest_uuid not in instances:
+        return one
+    advice = one.what_to_do.replace(_ON_HOST, _IN_CINDER).replace(_WITH_INFO, '')
+    return dataclasses.replace(one, what_to_do=advice)
 
 
 def _cannot_be_asked(reason: str, rows: _Rows) -> Finding:
