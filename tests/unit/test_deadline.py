@@ -65,6 +65,20 @@ def test_an_interrupt(interruptible, finished):
     assert done.wait(10)
 
 
+def test_an_interrupt_that_does_not_seem_to_be_heard(monkeypatch, caplog):
+    monkeypatch.setattr(deadline, '_SILENT', 0.01)
+    end = threading.Event()
+
+    def work():
+        time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+        end.wait(0.5)
+
+    with pytest.raises(KeyboardInterrupt):
+        deadline.call(work, what='a guest', seconds=10, interruptible=False)
+    assert 'Interrupted while waiting for a guest: that is let end' in caplog.text
+
+
 def test_a_thread_that_cannot_be_started(monkeypatch):
     def start(_self):
         raise RuntimeError("can't start new thread")

@@ -20,6 +20,7 @@ the time is up the thread is left to wait, and the caller goes on.
 import collections
 from collections.abc import Callable
 import contextvars
+import logging
 import os
 import queue
 import threading
@@ -28,12 +29,16 @@ import typing
 
 from volumedrivers import exception
 
+LOG = logging.getLogger(__name__)
+
 T = typing.TypeVar('T')
 
 # To start a thread takes longer than most calls do, so some wait for the next
 # call: how many, and for how many seconds.
 _MOST_IDLE = 8
 _LONGEST_IDLE = 10.0
+# Seconds after Ctrl-C in which nobody wonders.
+_SILENT = 1.0
 _Orders = queue.SimpleQueue[tuple[Callable[[], None], threading.Event]]
 _idle: 'collections.deque[_Orders]' = collections.deque()
 
@@ -124,13 +129,27 @@ class Call(typing.Generic[T]):
             self.ended.wait(seconds)
         except BaseException as error:
             if not interruptible and not isinstance(error, Exception):
-                self.ended.wait(None if end is None else max(0.0, end - time.monotonic()))
+                self._wait_all_the_same(end)
             raise
         if self._errors:
             raise self._errors[0]
         if not self._results:
             raise exception.DeadlineExceeded(what=self.what, seconds=seconds or 0.0)
         return self._results[0]
+
+    def _wait_all_the_same(self, end: float | None) -> None:
+        """Wait on after an interrupt; say so if that takes a while."""
+
+        def left() -> float:
+            return threading.TIMEOUT_MAX if end is None else max(0.0, end - time.monotonic())
+
+        if not self.ended.wait(min(_SILENT, left())):
+            LOG.warning(
+                'Interrupted while waiting for %s: that is let end; interrupted once more, it '
+                'is left behind',
+                self.what,
+            )
+            self.ended.wait(left())
 
 
 def _serve(orders: _Orders) -> None:
