@@ -51,10 +51,11 @@ def sweep(cinder: EmbeddedCinder) -> None:
     """Remove what a test has left, in whatever state it is."""
     proxy: typing.Any = cinder.connection.block_storage
     for _ in range(_ATTEMPTS):
-        if not contents(cinder):
+        left = contents(cinder)
+        if not left:
             break
         _remove(proxy, cinder)
-    assert contents(cinder) == []
+    assert left == []
     assert files(cinder) == []
 
 
