@@ -21,9 +21,14 @@ import os
 import pathlib
 import typing
 
+from volumedrivers import exception
 from volumedrivers.testing import server
 
 _TARGET = '1'
+# How often another port is tried.
+_PORTS = 4
+# What tgtd says, and goes on.
+_NOT_BOUND = 'unable to bind'
 
 
 class IscsiTarget:
@@ -82,22 +87,44 @@ class IscsiTarget:
         server.find_tool('tgtadm', 'tgt')
         for each in (self.directory, self._sockets):
             each.mkdir(parents=True, exist_ok=True)
-        self.port = server.free_port()
         if not self.image.exists():
             with self.image.open('wb') as image:
                 image.truncate(self.size)
-        self._server = server.Server(
-            [tgtd, '-f', '-C', str(self._control), '--iscsi', f'portal={self.portal}'],
-            self.directory / 'tgtd.log',
-            self._env,
-        )
-        control = self._sockets / f'tgt.{self._control}'
-        self._server.start(lambda: control.exists() and server.listens(self.port))
+        for left in range(_PORTS, -1, -1):
+            try:
+                self._listen(tgtd)
+                break
+            except exception.Busy:
+                if not left:
+                    raise
         try:
             self._export()
         except BaseException:
             self.stop()
             raise
+
+    def _listen(self, tgtd: str) -> None:
+        """Start tgtd on a port that was free a moment ago.
+
+        :raises Busy: somebody else was faster; tgtd would go on without it
+        """
+        self.port = server.free_port()
+        log = self.directory / 'tgtd.log'
+        log.unlink(missing_ok=True)
+        self._server = server.Server(
+            [tgtd, '-f', '-C', str(self._control), '--iscsi', f'portal={self.portal}'],
+            log,
+            self._env,
+        )
+        control = self._sockets / f'tgt.{self._control}'
+        control.unlink(missing_ok=True)
+
+        def ready() -> bool:
+            if _NOT_BOUND in log.read_text(errors='replace'):
+                raise exception.Busy(what=self.portal, reason='another program took it')
+            return control.exists() and server.listens(self.port)
+
+        self._server.start(ready)
 
     def _export(self) -> None:
         self._adm('target', 'new', '--targetname', self.iqn)
