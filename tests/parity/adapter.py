@@ -260,7 +260,7 @@ def mounts(path=None):
     )
 
 
-def declared_image(path, declared, *, root, seconds, volume_id=None):
+def declared_image(path, declared, *, root, seconds, volume_id=None, encrypted=False):
     return image_file.ImageFile(path, declared or 'raw', 1 << 30, 1)
 
 

@@ -114,9 +114,10 @@ class StorageWork(WorkRow):
         except exception.VolumeDriversError:
             record, row = None, 'unknown'
         else:
-            row = 'none'
-            if reservation is not None:
-                row = 'attached' if reservation.is_settled else 'unfinished'
+            rows = [one for one in (record, reservation) if one is not None]
+            row = 'none' if reservation is None else 'attached'
+            if not all(one.is_settled for one in rows):
+                row = 'unfinished'
         return {
             'guest': self.guest.name,
             'guest_uuid': self.guest.uuid,
