@@ -154,12 +154,8 @@ class Attach(Work):
                 )
             self.had_it = True
             self.request = guest_disks.request_of(disk, self.request)
-        elif wanted and guest_disks.find_among(disks, wanted):
-            raise exception.InvalidDiskInfo(
-                key='target',
-                found=f'{wanted}, which the guest has already',
-                expected='a free one, or none',
-            )
+        elif wanted:
+            _require_free(wanted, disks)
         # What the guest had before, recover does not take from it.
         self.learn(disk=_plain(self.request), was_attached=self.had_it)
 
@@ -381,6 +377,28 @@ class Attach(Work):
             self.detach()
         except Exception as failure:
             error.add_note(f'whether the guest has the disk is not certain: {failure}')
+
+
+def require_place(guest: 'Guest', request: DiskRequest) -> None:
+    """Refuse a target name or a bus that the guest has no place on, before anything is done.
+
+    :raises InvalidDiskInfo
+    """
+    seen = guest.definitions()
+    if request.target is None:
+        seen.names().free_target(request.bus)
+    else:
+        target_names.index_of(request.target)
+        _require_free(request.target, seen.disks())
+
+
+def _require_free(target: str, disks: 'tuple[Disk, ...]') -> None:
+    if guest_disks.find_among(disks, target):
+        raise exception.InvalidDiskInfo(
+            key='target',
+            found=f'{target}, which the guest has already',
+            expected='a free one, or none',
+        )
 
 
 def _plain(request: DiskRequest) -> dict[str, typing.Any]:

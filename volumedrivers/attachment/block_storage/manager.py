@@ -27,6 +27,7 @@ from oslo_log import log as logging
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import steps
+from volumedrivers.attachment.attach import require_place
 from volumedrivers.attachment.block_storage import adopt
 from volumedrivers.attachment.block_storage import audit
 from volumedrivers.attachment.block_storage import extend
@@ -143,6 +144,8 @@ class VolumeManager:
             found = sharing.attachable(context, found)
             sharing.require_not_here(context, found, domain.uuid)
             row = new_row(context, domain, found, read_only=read_only, legacy=legacy)
+            wanted = image_metadata.request_for(domain, found, request)
+            require_place(domain, wanted)
             job = AttachVolume(
                 context,
                 domain,
@@ -150,7 +153,7 @@ class VolumeManager:
                 before,
                 held,
                 volume=found,
-                request=image_metadata.request_for(domain, found, request),
+                request=wanted,
                 allow_format=allow_format,
             )
             with job.shared:

@@ -26,6 +26,7 @@ from volumedrivers import exception
 from volumedrivers.attachment import failure
 from volumedrivers.attachment.block_storage.manager import make_volume_manager
 from volumedrivers.attachment.manager import AttachmentManager
+from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.cinder import volumes
 from volumedrivers.cinder.block_storage import BlockStorage
 from volumedrivers.testing.cinder import faults as make
@@ -53,6 +54,29 @@ def refuse(
     agreement.assert_told(caught.value)
     assert bench.state(volume.id) == before
     return caught.value
+
+
+@pytest.mark.parametrize(
+    ('request_', 'words'),
+    [
+        (DiskRequest(bus='nosuch'), 'nosuch'),
+        (DiskRequest(bus='scsi', target='nonsense'), 'a target name, such as vdb'),
+        (DiskRequest(bus='scsi', target='sda'), 'sda, which the guest has already'),
+    ],
+)
+def test_no_place_for_it_in_the_guest(
+    bench: Bench, make_volume: VolumeMaker, iscsi: IscsiBackend, request_: DiskRequest, words: str
+) -> None:
+    first, second = make_volume(iscsi), make_volume(iscsi)
+    bench.attach(first)
+    before = bench.state(second.id)
+    bench.faults.clear()
+    with pytest.raises(exception.InvalidDiskInfo, match=words) as caught:
+        bench.manager.attach(bench.guest.name, second.name, request_)
+    agreement.assert_told(caught.value)
+    assert bench.faults.count('P*') == 0
+    assert bench.state(second.id) == before
+    bench.detach(first)
 
 
 @pytest.mark.parametrize('status', ['creating', 'detaching', 'maintenance'])
