@@ -50,6 +50,23 @@ def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
     subprocess.run(['umount', '--lazy', str(directory)], check=True)
 
 
+@pytest.fixture(autouse=True)
+def _no_mount_left(mounts: pathlib.Path) -> Iterator[None]:
+    """See that a test leaves no share mounted, on which those after it would trip."""
+    before = _mounted_below(mounts)
+    yield
+    left = _mounted_below(mounts) - before
+    for place in left:
+        subprocess.run(['umount', '--lazy', place], check=True)
+    assert left == set()
+
+
+def _mounted_below(directory: pathlib.Path) -> set[str]:
+    with open('/proc/self/mountinfo', encoding='utf-8') as table:
+        places = (line.split()[4] for line in table)
+        return {place for place in places if place.startswith(f'{directory}/')}
+
+
 @pytest.fixture(scope='session')
 def libvirtd(
     mounts: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
