@@ -170,7 +170,7 @@ def test_nobody_is_there(bench: Bench, volume: MadeVolume, served: LoopbackServe
     before = bench.state(volume.id)
     served.stop()
     # A connection that was kept, or not yet accepted, is reset instead.
-    with pytest.raises(exception.CinderUnavailable, match='refused|reset'):
+    with pytest.raises(exception.CinderUnavailable, match=r'refused|reset') as caught:
         bench.attach(volume)
     assert bench.rows() == ()
     agreement.assert_told(caught.value)
