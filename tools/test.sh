@@ -23,5 +23,16 @@ say "sphinx: documentation"
 sphinx-build -q -W -b html doc/source "$WORK/doc"
 say "parity: Nova's answers on 903 inputs"
 python tests/parity/compare.py --adapter tests/parity/adapter.py --show 0
-say "pytest: unit tests, parity, then functional tests on a real libvirtd, QEMU and storage"
-exec pytest -q tests/unit tests/parity tests/functional
+say "pytest: with a real Cinder; beside it unit tests, parity, and a real libvirtd, QEMU and storage"
+# Each waits half of its time for others, and there are two processors at least.
+rest=$WORK/pytest.log
+pytest -q tests/unit tests/parity tests/functional --ignore=tests/functional/cinder \
+    >"$rest" 2>&1 &
+others=$!
+trap 'kill "$others" 2>/dev/null' INT TERM
+status=0
+pytest -q tests/functional/cinder || status=$?
+say "pytest: the other tests"
+wait $others || status=$?
+cat "$rest"
+exit $status

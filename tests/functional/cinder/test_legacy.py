@@ -200,6 +200,10 @@ def test_a_guest_that_refuses_keeps_it(
     assert asked(faults)[-2:] == ['os-begin_detaching', 'os-roll_detaching']
     assert volume.status == 'in-use'
     assert len(volume.attachments()) == 1
+    guest.hypervisor.domain(guest.uuid).destroy()
+    volume_manager.detach(guest.name, volume.id)
+    assert volume.status == 'available'
+    assert volume.attachments() == []
 
 
 def test_somebody_elses_reservation_stays(
