@@ -26,6 +26,7 @@ import subprocess
 import tempfile
 import time
 import typing
+import uuid
 
 import libvirt
 
@@ -134,50 +135,38 @@ def reset_guest(guest: Guest) -> None:
         guest.hypervisor.domain(guest.uuid).reset(0)
 
 
-class CooperatingGuest:
-    """A guest with a small Linux that runs commands; a context manager.
+class GuestShell:
+    """Runs commands in a guest with the small Linux, through its serial line.
 
-    :ivar guest: to attach disks to
+    :param name: of the guest, for messages
+    :param channel: connected to the serial line
     """
 
-    def __init__(self, hypervisor: Hypervisor, directory: pathlib.Path, name: str) -> None:
-        self.hypervisor = hypervisor
-        self.directory = directory
+    def __init__(self, name: str, channel: socket.socket) -> None:
         self.name = name
-        self.guest: Guest
-        self._channel: socket.socket
+        self._channel = channel
 
-    def __enter__(self) -> typing.Self:
-        kernel, initramfs = boot_files()
-        console = self.directory / f'{self.name}.console'
-        path = self.directory / f'{self.name}.sock'
-        serial = (
-            f"<serial type='file'><source path='{console}'/></serial>"
-            f"<serial type='unix'><source mode='bind' path='{path}'/></serial>"
-        )
-        boot = (
-            f'<kernel>{kernel}</kernel><initrd>{initramfs}</initrd>'
-            '<cmdline>console=ttyS0 quiet panic=1 mitigations=off nokaslr audit=0'
-            ' tsc=reliable</cmdline>'
-        )
-        xml = domain_xml(self.name, memory=128, boot=boot, serial=serial)
-        with self.hypervisor.translated(f'start guest {self.name}'):
-            # Paused until somebody listens, so that no word is lost.
-            domain = self.hypervisor.connection().createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
-            self.guest = self.hypervisor.guest(self.name)
-            try:
-                self._channel = socket.socket(socket.AF_UNIX)
-                self._channel.connect(str(path))
-                domain.resume()
-                self._read_until('READY\n', timeout=60)
-            except BaseException:
-                remove_guest(self.guest)
-                raise
-        return self
+    @staticmethod
+    def connect(name: str, path: pathlib.Path, *, timeout: float = 60.0) -> 'GuestShell':
+        """Return the shell of a guest that runs already; one at a time can have it.
 
-    def __exit__(self, *exc: object) -> None:
+        What an earlier one left unread is thrown away.
+
+        :param path: of the serial line's socket
+        :param timeout: seconds
+        :raises DeadlineExceeded
+        """
+        channel = socket.socket(socket.AF_UNIX)
+        channel.connect(str(path))
+        shell = GuestShell(name, channel)
+        mark = f'here-{uuid.uuid4()}'
+        channel.sendall(f'\necho {mark}\n'.encode())
+        shell._read_until(f'{mark}\n\n@@0\n', timeout=timeout)
+        return shell
+
+    def close(self) -> None:
+        """Leave the serial line to others."""
         self._channel.close()
-        remove_guest(self.guest)
 
     def run(self, command: str, *, timeout: float = 20.0) -> tuple[int, str]:
         """Run a shell command in the guest; return its code and its output.
@@ -242,6 +231,61 @@ class CooperatingGuest:
                 )
             found += byte
         return found[: -len(end)].decode(errors='replace').replace('\r', '')
+
+
+class CooperatingGuest(GuestShell):
+    """A guest with a small Linux that runs commands; a context manager.
+
+    Its serial line is the socket ``<name>.sock`` in the directory.
+
+    :param boot_timeout: seconds
+    :ivar guest: to attach disks to
+    """
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        directory: pathlib.Path,
+        name: str,
+        *,
+        boot_timeout: float = 60.0,
+    ) -> None:
+        self.hypervisor = hypervisor
+        self.directory = directory
+        self.boot_timeout = boot_timeout
+        super().__init__(name, socket.socket(socket.AF_UNIX))
+        self.guest: Guest
+
+    def __enter__(self) -> typing.Self:
+        kernel, initramfs = boot_files()
+        console = self.directory / f'{self.name}.console'
+        path = self.directory / f'{self.name}.sock'
+        serial = (
+            f"<serial type='file'><source path='{console}'/></serial>"
+            f"<serial type='unix'><source mode='bind' path='{path}'/></serial>"
+        )
+        boot = (
+            f'<kernel>{kernel}</kernel><initrd>{initramfs}</initrd>'
+            '<cmdline>console=ttyS0 quiet panic=1 mitigations=off nokaslr audit=0'
+            ' tsc=reliable</cmdline>'
+        )
+        xml = domain_xml(self.name, memory=128, boot=boot, serial=serial)
+        with self.hypervisor.translated(f'start guest {self.name}'):
+            # Paused until somebody listens, so that no word is lost.
+            domain = self.hypervisor.connection().createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
+            self.guest = self.hypervisor.guest(self.name)
+            try:
+                self._channel.connect(str(path))
+                domain.resume()
+                self._read_until('READY\n', timeout=self.boot_timeout)
+            except BaseException:
+                remove_guest(self.guest)
+                raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+        remove_guest(self.guest)
 
 
 def boot_files() -> tuple[pathlib.Path, pathlib.Path]:

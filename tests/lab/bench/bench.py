@@ -1,0 +1,240 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""The host under test at work: the package's operations, as the tests ask for them.
+
+A session of the RPC; it may be killed in the middle of any operation.
+"""
+
+import collections
+from collections.abc import Mapping
+import os
+import pathlib
+import signal
+import threading
+import time
+import typing
+
+from oslo_config import cfg
+
+from tests.lab.bench import guests
+from tests.lab.bench import traces
+from volumedrivers.attachment import manager as manager_module
+from volumedrivers.attachment.results import DiskRequest
+from volumedrivers.attachment.volume_encryption import VolumeEncryption
+from volumedrivers.conf import opts
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.host import bootstrap
+from volumedrivers.host import connector_properties
+from volumedrivers.libvirt.hypervisor import Hypervisor
+
+STATE = pathlib.Path('/var/lib/lab')
+
+
+class Keys:
+    """The passphrases of encrypted volumes, as the test gave them."""
+
+    def __init__(self, passphrases: Mapping[str, str]) -> None:
+        self.passphrases = passphrases
+
+    def passphrase(self, key_id: str, volume_id: str | None) -> bytes:
+        return self.passphrases[key_id].encode()
+
+
+class Bench:
+    """An AttachmentManager, two guests, and what is left on the host.
+
+    :param options: of the group [volumedrivers]
+    :param passphrases: of encrypted volumes, by the id of the key
+    :param die: where to end with SIGKILL: ``operation``, ``step``, ``moment``
+        (before or after)
+    :param hang: where to stop for ever, in the same words
+    """
+
+    def __init__(
+        self,
+        options: dict[str, typing.Any],
+        passphrases: dict[str, str] | None = None,
+        die: dict[str, str] | None = None,
+        hang: dict[str, str] | None = None,
+        uri: str = 'qemu:///system',
+    ) -> None:
+        self.conf = make_conf(options)
+        self.hypervisor = Hypervisor(uri)
+        self.hypervisor.__enter__()
+        self.steps: list[tuple[str, str, str]] = []
+        self._die = die
+        self._hang = hang
+        self.manager = manager_module.make_manager(
+            self.conf, self.hypervisor, keys=Keys(passphrases or {}), observer=self._observe
+        )
+        self._before: dict[str, set[str]] = {}
+
+    def close(self) -> None:
+        """Let go of libvirt."""
+        self.hypervisor.__exit__(None, None, None)
+
+    def connector_properties(self, multipath: bool) -> dict[str, typing.Any]:
+        """Return what Cinder is told about this host."""
+        self.conf.set_override('volume_use_multipath', multipath, opts.GROUP.name)
+        return dict(connector_properties.get_connector_properties(self.conf))
+
+    # The life of a volume.
+
+    def attach(
+        self,
+        connection_info: dict[str, typing.Any],
+        guest: str = guests.LINUX,
+        bus: str = 'virtio',
+        encryption: dict[str, typing.Any] | None = None,
+        allow_format: bool = False,
+    ) -> dict[str, typing.Any]:
+        """Attach; return the result as data."""
+        return self.manager.attach(
+            ConnectionInfo.parse(connection_info),
+            guest,
+            DiskRequest(bus=bus),
+            encryption=None if encryption is None else VolumeEncryption.parse(encryption),
+            allow_format=allow_format,
+        ).to_dict()
+
+    def detach(
+        self,
+        volume_id: str | None = None,
+        guest: str = guests.LINUX,
+        connection_info: dict[str, typing.Any] | None = None,
+        force: bool = False,
+    ) -> dict[str, typing.Any]:
+        """Detach; return the result as data."""
+        info = None if connection_info is None else ConnectionInfo.parse(connection_info)
+        return self.manager.detach(guest, volume_id, connection_info=info, force=force).to_dict()
+
+    def extend(
+        self, volume_id: str, size: int, guest: str = guests.LINUX
+    ) -> dict[str, typing.Any]:
+        """Let host and guest see a new size."""
+        return self.manager.extend(guest, volume_id, size).to_dict()
+
+    def refresh(
+        self, volume_id: str, connection_info: dict[str, typing.Any], guest: str = guests.LINUX
+    ) -> dict[str, typing.Any]:
+        """Go on by the ways of a new connection_info."""
+        info = ConnectionInfo.parse(connection_info)
+        return self.manager.refresh(guest, volume_id, info).to_dict()
+
+    def repair(
+        self,
+        volume_id: str,
+        connection_info: dict[str, typing.Any] | None = None,
+        guest: str = guests.LINUX,
+    ) -> dict[str, typing.Any]:
+        """Add the paths that are back."""
+        info = None if connection_info is None else ConnectionInfo.parse(connection_info)
+        return self.manager.repair(guest, volume_id, connection_info=info).to_dict()
+
+    def reconnect(
+        self, volume_id: str, connection_info: dict[str, typing.Any], guest: str = guests.LINUX
+    ) -> dict[str, typing.Any]:
+        """Connect again after a reboot."""
+        info = ConnectionInfo.parse(connection_info)
+        return self.manager.reconnect(guest, volume_id, connection_info=info).to_dict()
+
+    def recover(
+        self, connection_infos: dict[str, dict[str, typing.Any]] | None = None
+    ) -> list[dict[str, typing.Any]]:
+        """Finish or undo what was interrupted; return each outcome as data."""
+        infos = {key: ConnectionInfo.parse(info) for key, info in (connection_infos or {}).items()}
+        return [vars_of(outcome) for outcome in self.manager.recover(infos)]
+
+    def audit(self) -> list[dict[str, typing.Any]]:
+        """Return the findings as data."""
+        return [vars_of(finding) for finding in self.manager.audit()]
+
+    def rows(self) -> list[dict[str, typing.Any]]:
+        """Return the journal's rows: key, operation, step and the rest, as data."""
+        return [vars_of(record) for record in self.manager.context.journal.find()]
+
+    def seconds(self) -> dict[str, float]:
+        """Return the clock; for durations that the host itself has measured."""
+        return {'monotonic': time.monotonic()}
+
+    # What the guests see.
+
+    def write(
+        self, volume_id: str, byte: int, offset: int, length: int, guest: str = guests.LINUX
+    ) -> None:
+        """Write a byte all over, by the guest."""
+        guests.find(self.hypervisor, guest).write(volume_id, byte, offset, length)
+
+    def reads(
+        self, volume_id: str, byte: int, offset: int, length: int, guest: str = guests.LINUX
+    ) -> bool:
+        """Say whether the guest reads this byte all over."""
+        return guests.find(self.hypervisor, guest).reads(volume_id, byte, offset, length)
+
+    def size(self, volume_id: str, guest: str = guests.LINUX) -> int:
+        """Return the size that the guest sees, in bytes."""
+        return guests.find(self.hypervisor, guest).size(volume_id)
+
+    def disks(self, guest: str = guests.LINUX) -> list[dict[str, str | None]]:
+        """Return the guest's live disks: volume, target and source."""
+        found = self.hypervisor.guest(guest).disks()
+        return [{'volume_id': disk.serial, 'target': disk.target.dev} for disk in found]
+
+    def run_in_guest(self, command: str, guest: str = guests.LINUX) -> str:
+        """Run a shell command in the guest that has a Linux."""
+        linux = guests.find(self.hypervisor, guest)
+        if not isinstance(linux, guests.LinuxGuest):
+            raise TypeError(f'guest {guest} has no operating system')
+        with linux.shell() as shell:
+            return shell.check(command, timeout=guests.TIMEOUT)
+
+    # What is on the host.
+
+    def remember_traces(self) -> None:
+        """Note what is on the host now, to compare with later."""
+        self._before = traces.now(self.hypervisor, self.manager)
+
+    def traces(self) -> list[str]:
+        """Return what is on the host and was not there at ``remember_traces``.
+
+        And what was there and is not; one line each, ``+`` or ``-`` in front.
+        """
+        return traces.difference(self._before, traces.now(self.hypervisor, self.manager))
+
+    def _observe(self, operation: str, step: str, moment: str) -> None:
+        self.steps.append((operation, step, moment))
+        here = {'operation': operation, 'step': step, 'moment': moment}
+        if self._die == here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._hang == here:
+            threading.Event().wait()
+
+
+def make_conf(options: Mapping[str, typing.Any]) -> cfg.ConfigOpts:
+    """Return the options of a host of the lab, with this process prepared by them."""
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    conf([], project='volumedrivers', default_config_files=[])
+    defaults = {'state_path': str(STATE), 'lock_path': str(STATE / 'lock')}
+    for name, value in {**defaults, **options}.items():
+        conf.set_override(name, value, opts.GROUP.name)
+    bootstrap.setup(conf)
+    return conf
+
+
+def vars_of(found: typing.Any) -> dict[str, typing.Any]:
+    """Return the public fields of a dataclass or tuple of this package."""
+    if hasattr(found, '_asdict'):
+        return collections.OrderedDict(found._asdict())
+    names = getattr(found, '__dataclass_fields__', None) or vars(found)
+    return {name: getattr(found, name) for name in names if not name.startswith('_')}

@@ -1,0 +1,61 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""A host under test, as the tests see it: the VM of the project, or anybody's machine."""
+
+import abc
+import typing
+
+from tests.lab.rpc.client import RpcServer
+from tests.lab.rpc.client import Session
+
+
+class Host(abc.ABC):
+    """Where the package runs while it is tested; a context manager.
+
+    :ivar name: for the report, such as ``virtual machine (TCG)`` or
+        ``root@array-test-3``
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def __enter__(self) -> typing.Self: ...
+
+    @abc.abstractmethod
+    def __exit__(self, *exc: object) -> None: ...
+
+    @abc.abstractmethod
+    def storage(self) -> Session:
+        """Return the session of the storage; the same one until power is cut."""
+
+    @abc.abstractmethod
+    def benches(self) -> RpcServer:
+        """Return where sessions of the bench are opened; the same until power is cut."""
+
+    def can(self, what: str) -> str | None:
+        """Return None if this may be done to the host and its storage, or why not.
+
+        :param what: ``power cut``, ``set link``, or a fault of a back end
+        """
+        return f'{self.name} does not allow: {what}'
+
+    def power_cut(self) -> None:
+        """Take the power away and start again; storage and daemons are up after it.
+
+        Every session has ended then; ``storage`` and ``benches`` are new ones.
+        """
+        raise NotImplementedError
+
+    def set_link(self, name: str, up: bool) -> None:
+        """Pull or plug a cable, such as ``fabric_a``."""
+        raise NotImplementedError

@@ -1,0 +1,138 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""One volume of a row: made at the back end, brought to the host, and taken away again.
+
+The tests call this; it holds what two of them need to know of each other.
+"""
+
+import copy
+import typing
+
+from tests.lab.rows import Row
+from tests.lab.rpc.client import RemoteEnded
+from tests.lab.rpc.client import RemoteError
+from tests.lab.rpc.client import RpcServer
+from tests.lab.rpc.client import Session
+
+BENCH = 'tests.lab.bench.bench:Bench'
+MIB = 1 << 20
+SIZE = 64 * MIB
+KEY_ID = '5f4b1a0e-0000-4000-8000-6c6162000000'
+PASSPHRASE = '6c6162206c6162206c6162206c616221'
+
+
+class Life:
+    """A volume, and a session of the bench that works with it; a context manager.
+
+    ``attached()`` brings the volume into the guest if it is not there yet, so
+    every test can also run alone.
+
+    :ivar volume: what the storage says of it: volume_id, size,
+        connection_info, identity, secrets
+    :ivar result: of the last attach
+    """
+
+    def __init__(self, row: Row, benches: RpcServer, storage: Session) -> None:
+        self.row = row
+        self.benches = benches
+        self.storage = storage
+        self.bench: Session
+        self.volume: dict[str, typing.Any] = {}
+        self.result: dict[str, typing.Any] | None = None
+        self._others: list[Session] = []
+
+    def __enter__(self) -> typing.Self:
+        self.volume = self.make_volume()
+        self.bench = self.session()
+        self.bench.remember_traces()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            if self.bench.ended:
+                self.bench = self.session()
+            self._clean()
+        finally:
+            for session in self._others:
+                session.end()
+            self.storage.delete(volume_id=self.volume_id)
+
+    @property
+    def volume_id(self) -> str:
+        return typing.cast(str, self.volume['volume_id'])
+
+    @property
+    def connection_info(self) -> dict[str, typing.Any]:
+        return copy.deepcopy(typing.cast(dict[str, typing.Any], self.volume['connection_info']))
+
+    def make_volume(self, size: int = SIZE, **variant: object) -> dict[str, typing.Any]:
+        """Make a volume of the row at the back end; ``variant`` is added to the row's."""
+        made = self.storage.make_volume(
+            backend=self.row.backend, size=size, variant={**self.row.variant, **variant}
+        )
+        return typing.cast(dict[str, typing.Any], made)
+
+    def session(self, **more: object) -> Session:
+        """Open a session of the bench with the row's options.
+
+        :param more: such as ``die`` and ``hang`` of Bench
+        """
+        session = self.benches.open(
+            BENCH, options=dict(self.row.options), passphrases={KEY_ID: PASSPHRASE}, **more
+        )
+        self._others.append(session)
+        return session
+
+    def attach_arguments(
+        self, volume: dict[str, typing.Any] | None = None
+    ) -> dict[str, typing.Any]:
+        """Return what ``Bench.attach`` needs for the row's volume, or for another one."""
+        arguments: dict[str, typing.Any] = {
+            'connection_info': copy.deepcopy((volume or self.volume)['connection_info']),
+            'bus': self.row.bus,
+        }
+        if self.row.encryption is not None:
+            arguments['allow_format'] = True
+            arguments['encryption'] = {
+                'provider': self.row.encryption,
+                'encryption_key_id': KEY_ID,
+                'cipher': 'aes-xts-plain64',
+                'key_size': 256,
+                'control_location': 'front-end',
+            }
+        return arguments
+
+    def attached(self) -> dict[str, typing.Any]:
+        """Attach unless it is; return the result of that."""
+        if self.result is None:
+            self.result = self.bench.attach(**self.attach_arguments())
+        return self.result
+
+    def detached(self) -> None:
+        """Detach if it is attached."""
+        if self.result is not None:
+            self.bench.detach(volume_id=self.volume_id)
+            self.result = None
+
+    def _clean(self) -> None:
+        for guest in ('linux', 'second'):
+            try:
+                self.bench.detach(
+                    volume_id=self.volume_id,
+                    guest=guest,
+                    connection_info=self.connection_info,
+                    force=True,
+                )
+            except (RemoteError, RemoteEnded):
+                # What it leaves is the next row's finding, not this one's.
+                continue
