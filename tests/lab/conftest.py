@@ -21,11 +21,6 @@ from tests.lab import rows
 from tests.lab.hosts.host import Host
 from tests.lab.hosts.open import open_host
 from tests.lab.life import Life
-from tests.lab.rpc.client import RpcServer
-from tests.lab.rpc.client import Session
-
-BENCH = 'tests.lab.bench.bench'
-STORAGE = 'tests.lab.storage.served'
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -50,18 +45,6 @@ def host() -> Iterator[Host]:
         yield opened
 
 
-@pytest.fixture(scope='session')
-def storage(host: Host) -> Session:
-    """The storage, as ``tests.lab.storage.served.Storage``."""
-    return host.storage()
-
-
-@pytest.fixture(scope='session')
-def benches(host: Host) -> RpcServer:
-    """Where sessions of ``tests.lab.bench.bench.Bench`` are opened."""
-    return host.benches()
-
-
 @pytest.fixture(autouse=True)
 def _applies(request: pytest.FixtureRequest) -> None:
     """Leave a cell empty, with the reason, where the column does not apply to the row."""
@@ -73,7 +56,7 @@ def _applies(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture(scope='module')
-def life(row: rows.Row, benches: RpcServer, storage: Session) -> Iterator[Life]:
+def life(row: rows.Row, host: Host) -> Iterator[Life]:
     """One volume of the row on its way through all cells of a module."""
-    with Life(row, benches, storage) as begun:
+    with Life(row, host) as begun:
         yield begun

@@ -15,13 +15,14 @@
 The tests call this; it holds what two of them need to know of each other.
 """
 
+from collections.abc import Mapping
 import copy
 import typing
 
+from tests.lab.hosts.host import Host
 from tests.lab.rows import Row
 from tests.lab.rpc.client import RemoteEnded
 from tests.lab.rpc.client import RemoteError
-from tests.lab.rpc.client import RpcServer
 from tests.lab.rpc.client import Session
 
 BENCH = 'tests.lab.bench.bench:Bench'
@@ -37,15 +38,18 @@ class Life:
     ``attached()`` brings the volume into the guest if it is not there yet, so
     every test can also run alone.
 
+    :param options: of the group [volumedrivers], besides the row's
     :ivar volume: what the storage says of it: volume_id, size,
         connection_info, identity, secrets
     :ivar result: of the last attach
     """
 
-    def __init__(self, row: Row, benches: RpcServer, storage: Session) -> None:
+    def __init__(
+        self, row: Row, host: Host, options: Mapping[str, typing.Any] | None = None
+    ) -> None:
         self.row = row
-        self.benches = benches
-        self.storage = storage
+        self.host = host
+        self.options = {**row.options, **(options or {})}
         self.bench: Session
         self.volume: dict[str, typing.Any] = {}
         self.result: dict[str, typing.Any] | None = None
@@ -67,6 +71,17 @@ class Life:
                 session.end()
             self.storage.delete(volume_id=self.volume_id)
 
+    def after_power_cut(self) -> None:
+        """Go on with the volume after the host has started again."""
+        self._others.clear()
+        self.volume = self.storage.find_volume(backend=self.row.backend, volume_id=self.volume_id)
+        self.bench = self.session()
+
+    @property
+    def storage(self) -> Session:
+        """The storage; after a power cut another session of it."""
+        return self.host.storage()
+
     @property
     def volume_id(self) -> str:
         return typing.cast(str, self.volume['volume_id'])
@@ -87,8 +102,8 @@ class Life:
 
         :param more: such as ``die`` and ``hang`` of Bench
         """
-        session = self.benches.open(
-            BENCH, options=dict(self.row.options), passphrases={KEY_ID: PASSPHRASE}, **more
+        session = self.host.benches().open(
+            BENCH, options=self.options, passphrases={KEY_ID: PASSPHRASE}, **more
         )
         self._others.append(session)
         return session

@@ -50,6 +50,11 @@ class Row:
     short: bool = False
     missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    @property
+    def needs_multipathd(self) -> bool:
+        """Whether its paths are joined by device mapper."""
+        return self.paths > 1 and self.protocol in ('iscsi', 'iser', 'fibre_channel')
+
     def why_not(self, column: str) -> str | None:
         """Return why a column does not apply to this row, or None."""
         for name, reason in self.missing.items():

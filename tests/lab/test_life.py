@@ -19,6 +19,25 @@ from tests.lab.life import SIZE
 from tests.lab.life import Life
 from tests.lab.rpc.client import RemoteError
 
+# What storage lets a host in by.
+NAMES = {
+    'iscsi': ('initiator',),
+    'iser': ('initiator',),
+    'fibre_channel': ('wwpns',),
+    'nvmeof': ('nqn', 'nvme_native_multipath'),
+    'lightos': ('nqn',),
+}
+
+
+def test_connector_properties(life: Life) -> None:
+    """What Cinder is told about the host is what the kernel says."""
+    told = life.bench.connector_properties(multipath=life.row.paths > 1)
+    facts = life.bench.facts()
+    assert told['multipath'] == (life.row.paths > 1)
+    for name in ('host', *NAMES.get(life.row.protocol, ())):
+        found = told[name]
+        assert (sorted(found) if isinstance(found, list) else found) == facts[name], name
+
 
 def test_attach(life: Life) -> None:
     """The volume is connected by every path, and the guest has the disk."""
@@ -48,6 +67,16 @@ def test_extend(life: Life) -> None:
     life.storage.grow(volume_id=life.volume_id, size=2 * SIZE)
     life.bench.extend(volume_id=life.volume_id, size=2 * SIZE)
     assert life.bench.size(volume_id=life.volume_id) == 2 * SIZE
+
+
+def test_attach_again(life: Life) -> None:
+    """A volume that is attached is not attached once more, and goes on as it was."""
+    life.attached()
+    with pytest.raises(RemoteError) as caught:
+        life.bench.attach(**life.attach_arguments())
+    assert caught.value.type == 'AlreadyAttached'
+    life.bench.write(volume_id=life.volume_id, byte=0x33, offset=0, length=4096)
+    assert life.storage.read(volume_id=life.volume_id, offset=0, length=4096) == b'\x33' * 4096
 
 
 def test_detach(life: Life) -> None:

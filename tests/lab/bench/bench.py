@@ -24,8 +24,10 @@ import threading
 import time
 import typing
 
+import libvirt
 from oslo_config import cfg
 
+from tests.lab.bench import facts
 from tests.lab.bench import guests
 from tests.lab.bench import traces
 from volumedrivers.attachment import manager as manager_module
@@ -87,6 +89,10 @@ class Bench:
         """Return what Cinder is told about this host."""
         self.conf.set_override('volume_use_multipath', multipath, opts.GROUP.name)
         return dict(connector_properties.get_connector_properties(self.conf))
+
+    def facts(self) -> dict[str, typing.Any]:
+        """Return the same from the kernel, past os-brick."""
+        return facts.initiator()
 
     # The life of a volume.
 
@@ -189,6 +195,12 @@ class Bench:
         """Return the guest's live disks: volume, target and source."""
         found = self.hypervisor.guest(guest).disks()
         return [{'volume_id': disk.serial, 'target': disk.target.dev} for disk in found]
+
+    def start_guest(self, guest: str) -> None:
+        """Start a guest that is defined, paused, with the disks it has; running is fine."""
+        domain = self.hypervisor.domain(self.hypervisor.guest(guest).uuid)
+        if not domain.isActive():
+            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
 
     def run_in_guest(self, command: str, guest: str = guests.LINUX) -> str:
         """Run a shell command in the guest that has a Linux."""
