@@ -30,6 +30,8 @@ from oslo_config import cfg
 from tests.lab.bench import facts
 from tests.lab.bench import guests
 from tests.lab.bench import traces
+from tests.lab.bench import up
+from tests.lab.waiting import wait_until
 from volumedrivers.attachment import manager as manager_module
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.attachment.volume_encryption import VolumeEncryption
@@ -202,13 +204,35 @@ class Bench:
         if not domain.isActive():
             domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
 
-    def run_in_guest(self, command: str, guest: str = guests.LINUX) -> str:
+    def begin_writing(self, volume_id: str) -> None:
+        """Let the guest with a Linux write numbered blocks until ``end_writing``."""
+        self._linux().begin_writing(volume_id)
+
+    def wait_written(self, more: int, timeout: float = 150.0) -> int:
+        """Wait until the guest has written so many blocks more; return how many it has."""
+        linux = self._linux()
+        goal = linux.written() + more
+        wait_until(lambda: linux.written() >= goal, f'{more} more blocks', timeout=timeout)
+        return linux.written()
+
+    def end_writing(self) -> int:
+        """Let the guest stop; return how many blocks it has written."""
+        return self._linux().end_writing()
+
+    def run_in_guest(self, command: str) -> str:
         """Run a shell command in the guest that has a Linux."""
-        linux = guests.find(self.hypervisor, guest)
-        if not isinstance(linux, guests.LinuxGuest):
-            raise TypeError(f'guest {guest} has no operating system')
-        with linux.shell() as shell:
+        with self._linux().shell() as shell:
             return shell.check(command, timeout=guests.TIMEOUT)
+
+    def _linux(self) -> guests.LinuxGuest:
+        return guests.LinuxGuest(self.hypervisor.guest(guests.LINUX))
+
+    # The host itself.
+
+    def restart_libvirtd(self) -> None:
+        """Kill libvirtd, and start it again as an init system would."""
+        up.kill_libvirtd()
+        up.daemons()
 
     # What is on the host.
 

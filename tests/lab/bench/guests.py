@@ -23,6 +23,7 @@ import hashlib
 import pathlib
 import typing
 
+from tests.lab.waiting import wait_until
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.guests import GuestShell
@@ -112,6 +113,35 @@ class LinuxGuest(LabGuest):
         with self.shell() as shell:
             device = shell.device_of(volume_id, timeout=TIMEOUT)
             return shell.check(f'cat /sys/block/{device}/ro', timeout=TIMEOUT) == '1'
+
+    def begin_writing(self, volume_id: str) -> None:
+        """Let the guest write numbered blocks of 512 bytes, each flushed, until told to stop."""
+        with self.shell() as shell:
+            device = shell.device_of(volume_id, timeout=TIMEOUT)
+            shell.check('rm -f /tmp/stop /tmp/written')
+            shell.check(
+                '( i=0; while [ ! -e /tmp/stop ]; do'
+                f" printf '%08d' $i | dd of=/dev/{device} bs=512 seek=$i conv=notrunc,sync,fsync"
+                ' 2>/dev/null || break; i=$((i+1)); echo $i >/tmp/written; done;'
+                ' echo >/tmp/stopped ) </dev/null >/dev/null 2>&1 &'
+            )
+
+    def written(self) -> int:
+        """Return how many blocks were written and flushed until now."""
+        with self.shell() as shell:
+            return int(shell.check('cat /tmp/written 2>/dev/null || echo 0'))
+
+    def end_writing(self) -> int:
+        """Stop writing; return how many blocks there are."""
+        with self.shell() as shell:
+            shell.check('echo >/tmp/stop')
+        wait_until(self._has_stopped, 'the guest to end writing', timeout=TIMEOUT)
+        return self.written()
+
+    def _has_stopped(self) -> bool:
+        with self.shell() as shell:
+            code, _ = shell.run('rm /tmp/stopped 2>/dev/null', timeout=TIMEOUT)
+        return code == 0
 
 
 class PausedGuest(LabGuest):

@@ -19,6 +19,7 @@ import argparse
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +54,13 @@ def daemons() -> None:
                 stderr=subprocess.DEVNULL,
             )
     wait_until(answers, 'libvirtd to answer', timeout=120)
+
+
+def kill_libvirtd() -> None:
+    """Kill libvirtd; the guests go on."""
+    pid = int(pathlib.Path('/run/libvirtd.pid').read_text())
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not _runs('libvirtd'), 'libvirtd to end')
 
 
 def answers() -> bool:
