@@ -30,7 +30,7 @@ from tests.lab.rpc.client import RemoteError
 EXTRA = 3.0  # seconds
 
 # What says that the volume cannot be reached, whatever the protocol calls it.
-UNREACHABLE = {'EndpointUnreachable', 'DeadlineExceeded', 'ConnectVolumeFailed', 'MountFailed'}
+UNREACHABLE = {'EndpointUnreachable', 'DeadlineExceeded', 'ConnectFailed', 'MountFailed'}
 
 
 @pytest.fixture
