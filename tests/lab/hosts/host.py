@@ -13,10 +13,16 @@
 """A host under test, as the tests see it: the VM of the project, or anybody's machine."""
 
 import abc
+from collections.abc import Sequence
 import typing
 
+from tests.lab.rows import Row
 from tests.lab.rpc.client import RpcServer
 from tests.lab.rpc.client import Session
+
+
+class HostError(Exception):
+    """The host under test cannot be had or used; says why."""
 
 
 class Host(abc.ABC):
@@ -42,20 +48,53 @@ class Host(abc.ABC):
     def benches(self) -> RpcServer:
         """Return where sessions of the bench are opened; the same until power is cut."""
 
+    def rows(self) -> Sequence[Row] | None:
+        """Return the rows that can be tried here; None: those of the project.
+
+        May be asked before the host is entered.
+        """
+        return None
+
+    def bench_arguments(self, what: str) -> dict[str, typing.Any]:
+        """Return what a session needs here beside what the test says.
+
+        :param what: ``module:Class`` of the session
+        """
+        return {}
+
     def can(self, what: str) -> str | None:
         """Return None if this may be done to the host and its storage, or why not.
 
-        :param what: ``power cut``, ``set link``, or a fault of a back end
+        :param what: ``crash``, ``power cut``, ``set link``, ``restore``, or a fault
+            of a back end
         """
         return f'{self.name} does not allow: {what}'
 
-    def power_cut(self) -> None:
+    def power_cut(self, backends: Sequence[str] = ()) -> None:
         """Take the power away and start again; storage and daemons are up after it.
 
         Every session has ended then; ``storage`` and ``benches`` are new ones.
+
+        :param backends: which storage has to be up again; none named: all
         """
         raise NotImplementedError
 
     def set_link(self, name: str, up: bool) -> None:
         """Pull or plug a cable, such as ``fabric_a``."""
         raise NotImplementedError
+
+    def restore(self) -> None:
+        """Have the host as it was in the beginning, with new sessions."""
+        raise NotImplementedError
+
+    def left_behind(self) -> list[str]:
+        """Return what is on the host now and was not in the beginning, or the reverse."""
+        return []
+
+    def about(self) -> dict[str, str]:
+        """Return the versions of what is tried, by name."""
+        return {}
+
+    def take_log(self) -> list[str]:
+        """Return what the sessions have logged since this was asked last."""
+        return []

@@ -216,6 +216,11 @@ class RpcServer:
             self.log.clear()
         return lines
 
+    def add_log(self, session: str, line: str) -> None:
+        """Add what came by another way."""
+        with self._changed:
+            self.log.append((session, line))
+
     def close(self) -> None:
         """End the server and its sessions."""
         try:

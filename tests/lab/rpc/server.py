@@ -25,10 +25,11 @@ session may be killed in the middle of a call: that is what a crash is here.
     {"session": "s1", "kill": true}         the session ends with SIGKILL
     {"session": "s1", "stacks": true}       its threads' stacks go to its log
 
-answers, and when a session has ended:
+answers, what is logged meanwhile, and when a session has ended:
 
-    {"id": 2, "session": "s1", "result": ..., "log": ["..."]}
-    {"id": 2, "session": "s1", "error": {"type": ..., "message": ...}, "log": [...]}
+    {"session": "s1", "log": ["..."]}
+    {"id": 2, "session": "s1", "result": ...}
+    {"id": 2, "session": "s1", "error": {"type": ..., "message": ...}}
     {"session": "s1", "ended": -9}          negative: by this signal
 """
 

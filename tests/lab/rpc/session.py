@@ -12,6 +12,7 @@
 
 """One session: a forked process with one object, whose public methods are called."""
 
+import contextlib
 import faulthandler
 import importlib
 import logging
@@ -24,25 +25,32 @@ from tests.lab.rpc import messages
 
 
 class Lines(logging.Handler):
-    """What was logged since it was taken last, one line a record."""
+    """Says what is logged at once, so that a session that is killed has said it."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: socket.socket, name: str) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(name)s %(message)s'))
-        self.lines: list[str] = []
+        self._connection = connection
+        self._name = name
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        self.say({'session': self._name, 'log': [line]})
 
-    def take(self) -> list[str]:
-        taken, self.lines = self.lines, []
-        return taken
+    def say(self, message: dict[str, typing.Any]) -> None:
+        """Send a message; a whole one, whatever other threads log."""
+        with self.lock or contextlib.nullcontext():
+            self._connection.sendall(messages.encode(message))
 
 
 def serve(connection: socket.socket, name: str) -> int:
     """Carry out calls until the other side closes; return the process's exit code."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    log = Lines()
+    log = Lines(connection, name)
     logging.getLogger().addHandler(log)
     logging.getLogger().setLevel(logging.DEBUG)
     served: typing.Any = None
@@ -58,8 +66,7 @@ def serve(connection: socket.socket, name: str) -> int:
                     answer['result'] = _call(served, order['call'], order['arguments'])
             except Exception as error:
                 answer['error'] = describe(error)
-            answer['log'] = log.take()
-            connection.sendall(messages.encode(answer))
+            log.say(answer)
     if hasattr(served, 'close'):
         served.close()
     return 0
