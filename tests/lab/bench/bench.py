@@ -28,6 +28,7 @@ import libvirt
 from oslo_config import cfg
 
 from tests.lab.bench import facts
+from tests.lab.bench import growth
 from tests.lab.bench import guests
 from tests.lab.bench import traces
 from tests.lab.bench import up
@@ -75,7 +76,6 @@ class Bench:
         self.conf = make_conf(options)
         self.hypervisor = Hypervisor(uri)
         self.hypervisor.__enter__()
-        self.steps: list[tuple[str, str, str]] = []
         self._die = die
         self._hang = hang
         self.manager = manager_module.make_manager(
@@ -247,8 +247,15 @@ class Bench:
         """
         return traces.difference(self._before, traces.now(self.hypervisor, self.manager))
 
+    def growth(self) -> dict[str, int]:
+        """Return the numbers of files, threads and the like of this process."""
+        return growth.now()
+
+    def more_than(self, before: dict[str, int]) -> dict[str, int]:
+        """Return what there is more of than then."""
+        return growth.more(before, growth.now())
+
     def _observe(self, operation: str, step: str, moment: str) -> None:
-        self.steps.append((operation, step, moment))
         here = {'operation': operation, 'step': step, 'moment': moment}
         if self._die == here:
             os.kill(os.getpid(), signal.SIGKILL)
