@@ -15,6 +15,7 @@
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 
 from tests.lab.waiting import wait_until
@@ -47,6 +48,15 @@ def run(*argv: str, input: bytes | None = None, timeout: float = _DEADLINE) -> s
         said = done.stderr.decode(errors='replace').strip()
         raise CommandFailed(f'{" ".join(argv)} ended with {done.returncode}: {said}')
     return done.stdout.decode(errors='replace')
+
+
+def succeeds(*argv: str) -> bool:
+    """Run a program, and say whether it ended well."""
+    try:
+        run(*argv)
+    except CommandFailed:
+        return False
+    return True
 
 
 class ServerProcess:
@@ -145,3 +155,10 @@ def send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def listens(port: int, address: str = '127.0.0.1') -> bool:
+    """Say whether somebody takes connections there."""
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        return probe.connect_ex((address, port)) == 0
