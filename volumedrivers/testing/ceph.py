@@ -12,12 +12,14 @@
 
 """A real Ceph cluster of one monitor and one OSD on loopback, for tests.
 
-It keeps its data in memory and everything else below one directory; nothing
-is read from or written to /etc/ceph or /var/lib/ceph.  Without a manager RBD
-works; only the statistics stay 0.
+It keeps its data in memory, unless it is told to keep them in a file, and
+everything else below one directory; nothing is read from or written to
+/etc/ceph or /var/lib/ceph.  Without a manager RBD works; only the statistics
+stay 0.
 """
 
 import base64
+from collections.abc import Mapping
 import os
 import pathlib
 import typing
@@ -48,7 +50,7 @@ mon_warn_on_pool_no_redundancy = false
 mon_data_avail_crit = 1
 mon_data = {directory}/mon
 osd_data = {directory}/osd
-osd_objectstore = memstore
+osd_objectstore = {objectstore}
 memstore_device_bytes = 2147483648
 osd_class_default_list = *
 osd_class_load_list = *
@@ -60,6 +62,7 @@ mon_cluster_log_file = {directory}/cluster.log
 paxos_propose_interval = 0.05
 admin_socket =
 run_dir = {directory}
+{more}
 [osd]
 osd_op_num_shards = 2
 osd_op_num_threads_per_shard = 1
@@ -73,17 +76,34 @@ class CephCluster:
     :ivar address: one of 127.0.0.0/8 of its own, so that several run at once
     :ivar conf: its ceph.conf
     :ivar fsid: its UUID
+    :cvar timeout: seconds for each command
     """
 
     user = 'cinder'
+    timeout: typing.ClassVar[float] = 30
 
-    def __init__(self, directory: str | os.PathLike[str], *, pool: str = 'volumes') -> None:
-        """Prepare; ``start`` makes and starts it."""
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        pool: str = 'volumes',
+        address: str = '',
+        objectstore: str = 'memstore',
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare; ``start`` makes and starts it.
+
+        :param address: where it serves; empty: one of 127.0.0.0/8 that is free
+        :param objectstore: bluestore keeps the data in a file
+        :param settings: more of section [global] of its ceph.conf
+        """
         self.directory = pathlib.Path(directory)
         self.pool = pool
         self.fsid = str(uuid.uuid4())
         self.conf = self.directory / 'ceph.conf'
-        self.address = ''
+        self.address = address
+        self.objectstore = objectstore
+        self.more = '\n'.join(f'{name} = {value}' for name, value in (settings or {}).items())
         self.port_v2, self.port_v1 = PORTS
         self._servers: list[server.Server] = []
         # Whatever the caller's environment says about another cluster.
@@ -100,7 +120,7 @@ class CephCluster:
         osd = server.find_tool('ceph-osd', 'ceph-osd')
         for name in ('mon', 'osd'):
             (self.directory / name).mkdir(parents=True)
-        self.address = server.free_address(*PORTS)
+        self.address = self.address or server.free_address(*PORTS)
         self.conf.write_text(_CONF.format(**vars(self)))
         try:
             self._make_keys()
@@ -130,7 +150,9 @@ class CephCluster:
             self._run(osd, '-i', '0', '--mkfs', '--osd-uuid', osd_uuid)
             self._serve(osd, '0')
             # A client that asks before the OSD is up asks again only after 5 s.
-            server.wait_until(lambda: '1 up' in self.ceph('osd', 'stat'), what='osd.0', timeout=30)
+            server.wait_until(
+                lambda: '1 up' in self.ceph('osd', 'stat'), what='osd.0', timeout=self.timeout
+            )
             self.ceph('osd', 'pool', 'create', self.pool, '8')
             self.rbd('pool', 'init', self.pool)
         except BaseException:
@@ -276,7 +298,7 @@ class CephCluster:
     def _run(self, program: str, *arguments: str) -> str:
         tool = server.find_tool(program, 'ceph-common')
         conf = () if program in ('ceph-authtool', 'monmaptool') else ('-c', str(self.conf))
-        return server.run(tool, *conf, *arguments, env=self._env)
+        return server.run(tool, *conf, *arguments, env=self._env, timeout=self.timeout)
 
     def __enter__(self) -> typing.Self:
         self.start()
