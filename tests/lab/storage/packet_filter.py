@@ -24,9 +24,12 @@ from tests.lab.storage.server_process import run
 Ports = Iterable[int | str]
 
 
-def drop(name: str, addresses: Iterable[str], ports: Ports) -> None:
-    """Let packets to these ports vanish, those of open connections too."""
-    _load(rules(name, addresses, ports, 'drop'))
+def drop(name: str, addresses: Iterable[str], ports: Ports, protocol: str = 'tcp') -> None:
+    """Let packets to these ports vanish, those of open connections too.
+
+    :param protocol: tcp or udp
+    """
+    _load(rules(name, addresses, ports, 'drop', protocol))
 
 
 def refuse(name: str, addresses: Iterable[str], ports: Ports) -> None:
@@ -44,11 +47,13 @@ def table(name: str) -> str:
     return f'lab_{name}'
 
 
-def rules(name: str, addresses: Iterable[str], ports: Ports, verdict: str) -> str:
+def rules(
+    name: str, addresses: Iterable[str], ports: Ports, verdict: str, protocol: str = 'tcp'
+) -> str:
     """Return what nft reads: the one rule in place of whatever the table had."""
     where = ', '.join(map(str, ports))
     each = ''.join(
-        f'    {_family(address)} daddr {address} tcp dport {{ {where} }} {verdict}\n'
+        f'    {_family(address)} daddr {address} {protocol} dport {{ {where} }} {verdict}\n'
         for address in addresses
     )
     return (
