@@ -12,37 +12,148 @@
 
 """Fixtures of the matrix: the host under test, its storage, a row and a volume of it."""
 
+from collections.abc import Generator
 from collections.abc import Iterator
+from collections.abc import Sequence
+import functools
 import os
+import pathlib
 
 import pytest
 
 from tests.lab import rows
 from tests.lab.hosts.host import Host
+from tests.lab.hosts.observed import ObservedHost
+from tests.lab.hosts.observed import why_unreachable
 from tests.lab.hosts.open import open_host
+from tests.lab.life import PASSPHRASE
 from tests.lab.life import Life
+from tests.lab.lives import Lives
+from tests.lab.report import cells
+from tests.lab.report import plugin
+from tests.lab.report.matrix_plugin import is_of_lab
+from tests.lab.report.recorder import Recorder
+
+# Emulated, and the first cell of a machine waits until it is up.
+TIMEOUT = 1800  # seconds
+
+# What all rows go through together, so no row can have the host anew meanwhile.
+TOGETHER = 'power_cut'
+
+lives = pytest.StashKey[Lives]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    plugin.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    found = described() or rows.ROWS
+    recorder = plugin.register(config, found)
+    recorder.know([PASSPHRASE])
+    config.stash[lives] = Lives(recorder)
+
+
+@functools.cache
+def described() -> Sequence[rows.Row] | None:
+    """Return the rows of the host that was chosen; None: those of the project."""
+    return open_host(os.environ.get('VOLUMEDRIVERS_LAB_HOST')).rows()
+
+
+def chosen_rows() -> list[rows.Row]:
+    """Return the rows of this run."""
+    found = described()
+    if found is not None:
+        return list(found)
+    return [row for row in rows.ROWS if row.short or not os.environ.get('VOLUMEDRIVERS_LAB_SHORT')]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let a test that asks for a row run once for each; all tests of a row follow each other."""
+    """Let a test that asks for a row run once for each; a row stays on one machine."""
     if 'row' not in metafunc.fixturenames:
         return
+    together = TOGETHER if TOGETHER in metafunc.fixturenames else None
     metafunc.parametrize(
         'row',
         [
-            pytest.param(row, id=row.name, marks=pytest.mark.xdist_group(row.name))
-            for row in rows.ROWS
-            if not os.environ.get('VOLUMEDRIVERS_LAB_SHORT') or row.short
+            pytest.param(row, id=row.name, marks=pytest.mark.xdist_group(together or row.name))
+            for row in chosen_rows()
         ],
         scope='module',
     )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Go through the matrix row by row; then what all rows go through together."""
+    order = {row.name: place for place, row in enumerate(chosen_rows())}
+    files = {name: place for place, name in enumerate(cells.FILES)}
+
+    def place(item: pytest.Item) -> tuple[int, int, int]:
+        if not is_of_lab(item.path):
+            return 0, 0, 0
+        row = _row(item)
+        if row is None or TOGETHER in getattr(item, 'fixturenames', ()):
+            return 2, 0, 0
+        return 1, order[row.name], files.get(item.path.name, len(files))
+
+    items.sort(key=place)
+    for item in items:
+        if is_of_lab(item.path) and item.get_closest_marker('timeout') is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Leave a cell empty where what it needs cannot be asked of this storage."""
+    try:
+        return (yield)
+    except Exception as error:
+        _skip_if_unreachable(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Leave a cell empty where what it asks cannot be asked of this storage."""
+    try:
+        return (yield)
+    except Exception as error:
+        _skip_if_unreachable(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """Leave nothing of a cell that failed, or of a row, to those that follow."""
+    torn_down = False
+    try:
+        result = yield
+        torn_down = True
+    finally:
+        if is_of_lab(item.path):
+            item.config.stash[lives].after(
+                item,
+                clean=torn_down,
+                row=_row(item),
+                next_row=None if nextitem is None else _row(nextitem),
+                same_module=nextitem is not None and nextitem.path == item.path,
+                together=TOGETHER in getattr(item, 'fixturenames', ()),
+            )
+    return result
+
+
 @pytest.fixture(scope='session')
-def host() -> Iterator[Host]:
+def host(pytestconfig: pytest.Config) -> Iterator[Host]:
     """The host under test."""
+    recorder: Recorder = pytestconfig.stash[plugin.recorder]
     with open_host(os.environ.get('VOLUMEDRIVERS_LAB_HOST')) as opened:
-        yield opened
+        observed = ObservedHost(opened, recorder)
+        recorder.use(observed)
+        pytestconfig.stash[lives].host = observed
+        yield observed
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +163,21 @@ def _applies(request: pytest.FixtureRequest) -> None:
         row: rows.Row = request.getfixturevalue('row')
         reason = row.why_not(request.function.__name__.removeprefix('test_'))
         if reason:
-            pytest.skip(f'does not apply: {reason}')
+            pytest.skip(f'{cells.DOES_NOT_APPLY}{reason}')
 
 
-@pytest.fixture(scope='module')
-def life(row: rows.Row, host: Host) -> Iterator[Life]:
+@pytest.fixture
+def life(request: pytest.FixtureRequest, row: rows.Row, host: Host) -> Life:
     """One volume of the row on its way through all cells of a module."""
-    with Life(row, host) as begun:
-        yield begun
+    return request.config.stash[lives].of(pathlib.Path(request.path), row)
+
+
+def _row(item: pytest.Item) -> rows.Row | None:
+    callspec = getattr(item, 'callspec', None)
+    return None if callspec is None else callspec.params.get('row')
+
+
+def _skip_if_unreachable(error: BaseException) -> None:
+    reason = why_unreachable(error)
+    if reason is not None:
+        pytest.skip(f'{cells.DOES_NOT_APPLY}{reason}')

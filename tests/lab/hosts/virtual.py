@@ -14,7 +14,9 @@
 
 from collections.abc import Sequence
 import contextlib
+import os
 import pathlib
+import tempfile
 import typing
 
 from tests.lab.hosts.bundle import bundle
@@ -28,7 +30,11 @@ from tests.lab.vm.machine import VirtualMachine
 
 PYTHON = '/opt/lab/venv/bin/python'
 SITE = '/opt/lab/site'
-TIMEOUT = 600.0  # seconds, to bring everything up
+TIMEOUT = 900.0  # seconds, to bring everything up
+
+# Directories of the image, and of the frozen machine if there is one.
+IMAGE = 'VOLUMEDRIVERS_LAB_IMAGE'
+FROZEN = 'VOLUMEDRIVERS_LAB_FROZEN'
 
 
 class VirtualHost(Host):
@@ -38,7 +44,7 @@ class VirtualHost(Host):
     """
 
     def __init__(self) -> None:
-        self.machine = VirtualMachine()
+        self.machine: VirtualMachine
         self.name = 'virtual machine'
         self._sessions = Sessions(self._start)
         self._exit = contextlib.ExitStack()
@@ -46,9 +52,8 @@ class VirtualHost(Host):
     def __enter__(self) -> typing.Self:
         archive = bundle()
         with contextlib.ExitStack() as entered:
-            entered.enter_context(self.machine)
+            self.machine = entered.enter_context(open_machine(entered))
             entered.callback(self._sessions.end)
-            self.machine.restore()
             self._begin(archive)
             self._exit = entered.pop_all()
         self.name = f'virtual machine ({self.machine.accelerator.upper()})'
@@ -80,7 +85,7 @@ class VirtualHost(Host):
 
     def restore(self) -> None:
         self._sessions.end()
-        self.machine.restore()
+        self.machine.stop()
         self._begin(bundle())
 
     def left_behind(self) -> list[str]:
@@ -93,7 +98,14 @@ class VirtualHost(Host):
         return self._sessions.take_log()
 
     def _begin(self, archive: pathlib.Path) -> None:
-        self._push(archive)
+        if self.machine.frozen is None:
+            self.machine.boot()
+            self._push(archive)
+            self._python(['tests.lab.storage.up'])
+            self._python(['tests.lab.bench.up'])
+        else:
+            self.machine.restore()
+            self._push(archive)
         self._sessions.begin({})
 
     def _push(self, archive: pathlib.Path) -> None:
@@ -118,3 +130,21 @@ class VirtualHost(Host):
 def _python() -> list[str]:
     """Return the beginning of a command that runs a module over there."""
     return ['env', f'PYTHONPATH={SITE}', PYTHON, '-m']
+
+
+def open_machine(entered: contextlib.ExitStack) -> VirtualMachine:
+    """Return a machine of this process's own, not started yet.
+
+    :param entered: takes what has to be cleared away after it
+    :raises HostError: nobody says what to start it from
+    """
+    image = os.environ.get(IMAGE)
+    if image is None:
+        raise HostError(f'the virtual machine is started by tools/lab.sh run; {IMAGE} is not set')
+    frozen = os.environ.get(FROZEN)
+    directory = entered.enter_context(tempfile.TemporaryDirectory(prefix='volumedrivers-lab-'))
+    return VirtualMachine(
+        pathlib.Path(directory),
+        pathlib.Path(image),
+        pathlib.Path(frozen) if frozen else None,
+    )

@@ -39,7 +39,9 @@ class Lines(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        self.say({'session': self._name, 'log': [line]})
+        with contextlib.suppress(OSError):
+            # Nobody listens any more, which the session learns when it answers.
+            self.say({'session': self._name, 'log': [line]})
 
     def say(self, message: dict[str, typing.Any]) -> None:
         """Send a message; a whole one, whatever other threads log."""

@@ -1,0 +1,83 @@
+#    Licensed under the Apache License, Version 2.0 (the "License"); you may
+#    not use this file except in compliance with the License. You may obtain
+#    a copy of the License at
+#
+#         http://www.apache.org/licenses/LICENSE-2.0
+#
+#    Unless required by applicable law or agreed to in writing, software
+#    distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+#    WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+#    License for the specific language governing permissions and limitations
+#    under the License.
+
+"""Take the report into a run of pytest."""
+
+from collections.abc import Sequence
+import pathlib
+
+import pytest
+from rich.console import Console
+
+from tests.lab.report import cells
+from tests.lab.report.matrix_plugin import MatrixPlugin
+from tests.lab.report.matrix_plugin import is_of_lab
+from tests.lab.report.recorder import Recorder
+from tests.lab.report.screen import LiveScreen
+from tests.lab.report.screen import Screen
+from tests.lab.rows import Row
+
+recorder = pytest.StashKey[Recorder]()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add ``--lab-report``."""
+    parser.getgroup('lab').addoption(
+        '--lab-report',
+        metavar='DIRECTORY',
+        default='lab-report',
+        help='where matrix.html, matrix.json and the logs of the lab are written',
+    )
+
+
+def register(config: pytest.Config, rows: Sequence[Row]) -> Recorder:
+    """Let the run record what its tests do, and put the matrix together of that."""
+    made = Recorder()
+    config.stash[recorder] = made
+    config.pluginmanager.register(made, 'lab-recorder')
+    if not hasattr(config, 'workerinput'):
+        # Without the option the tests of the lab are a part of some larger run.
+        directory = config.getoption('lab_report', None)
+        config.pluginmanager.register(
+            MatrixPlugin(
+                None if directory is None else pathlib.Path(directory).absolute(),
+                [heading(row) for row in rows],
+                make_screen(config),
+            ),
+            'lab-matrix',
+        )
+    return made
+
+
+def heading(row: Row) -> cells.Heading:
+    """Return what the report says of a row."""
+    details = [f'{row.paths} paths'] if row.paths > 1 else []
+    if row.encryption:
+        details.append(row.encryption)
+    return cells.Heading(row.name, row.protocol, row.stand_in, ', '.join(details))
+
+
+def make_screen(config: pytest.Config) -> Screen:
+    """Return what draws the matrix in a terminal, or prints lines where there is none."""
+    terminal = config.pluginmanager.get_plugin('terminalreporter')
+    if terminal is None:
+        return Screen(lambda line: None)
+    if all(is_of_lab(pathlib.Path(name.partition('::')[0]).absolute()) for name in config.args):
+        # Dots and file names between the lines of the matrix say nothing more,
+        # and the reasons of all empty cells are in the report.
+        terminal.showfspath = False
+        terminal._show_progress_info = False
+        config.option.reportchars = config.option.reportchars.replace('a', 'fE')
+    console = Console(file=terminal._tw._file)
+    if console.is_terminal and terminal.verbosity >= 0:
+        return LiveScreen(console)
+    return Screen(terminal.write_line)
