@@ -87,6 +87,11 @@ class Life:
         return typing.cast(str, self.volume['volume_id'])
 
     @property
+    def size(self) -> int:
+        """Of the volume when it was made, in bytes."""
+        return typing.cast(int, self.volume['size'])
+
+    @property
     def connection_info(self) -> dict[str, typing.Any]:
         return copy.deepcopy(typing.cast(dict[str, typing.Any], self.volume['connection_info']))
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.hosts.host import Host
-from tests.lab.life import SIZE
 from tests.lab.life import Life
 from tests.lab.rows import Row
 from tests.lab.rpc.client import RemoteEnded
@@ -79,9 +78,11 @@ def test_crash_in_detach(life: Life) -> None:
 def test_crash_in_extend(life: Life) -> None:
     """Killed when the host sees the new size and the guest not: calling again finishes it."""
     life.bench.attach(**life.attach_arguments())
-    life.storage.grow(volume_id=life.volume_id, size=2 * SIZE)
-    killed(life, 'extend', 'extend', 'after', 'extend', volume_id=life.volume_id, size=2 * SIZE)
-    life.bench.extend(volume_id=life.volume_id, size=2 * SIZE)
-    assert life.bench.size(volume_id=life.volume_id) == 2 * SIZE
+    life.storage.grow(volume_id=life.volume_id, size=2 * life.size)
+    killed(
+        life, 'extend', 'extend', 'after', 'extend', volume_id=life.volume_id, size=2 * life.size
+    )
+    life.bench.extend(volume_id=life.volume_id, size=2 * life.size)
+    assert life.bench.size(volume_id=life.volume_id) == 2 * life.size
     life.bench.detach(volume_id=life.volume_id)
     assert life.bench.traces() == []

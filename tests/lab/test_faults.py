@@ -21,7 +21,6 @@ import pytest
 
 from tests.lab.hosts.host import Host
 from tests.lab.life import MIB
-from tests.lab.life import SIZE
 from tests.lab.life import Life
 from tests.lab.rows import Row
 from tests.lab.rpc.client import RemoteError
@@ -159,7 +158,7 @@ def test_place_taken(life: Life) -> None:
     life.storage.give_place_to(volume_id=life.volume_id, other=other['volume_id'])
     try:
         with pytest.raises(RemoteError) as caught:
-            life.bench.extend(volume_id=life.volume_id, size=2 * SIZE)
+            life.bench.extend(volume_id=life.volume_id, size=2 * life.size)
         assert caught.value.type == 'IdentityMismatch'
         with pytest.raises(RemoteError) as caught:
             life.bench.reconnect(volume_id=life.volume_id, connection_info=life.connection_info)
@@ -179,7 +178,7 @@ def test_server_hangs(life: Life) -> None:
     works(life, 0x66)
     with broken(life, 'server hangs'):
         with pytest.raises(RemoteError) as caught:
-            life.bench.extend(volume_id=life.volume_id, size=2 * SIZE)
+            life.bench.extend(volume_id=life.volume_id, size=2 * life.size)
         assert UNREACHABLE & set(caught.value.types), caught.value
     works(life, 0x67)
     life.detached()

@@ -15,7 +15,6 @@
 import pytest
 
 from tests.lab.life import MIB
-from tests.lab.life import SIZE
 from tests.lab.life import Life
 from tests.lab.rpc.client import RemoteError
 
@@ -64,9 +63,9 @@ def test_guest_writes(life: Life) -> None:
 def test_extend(life: Life) -> None:
     """The volume grows while the guest has it, and the guest sees the new size."""
     life.attached()
-    life.storage.grow(volume_id=life.volume_id, size=2 * SIZE)
-    life.bench.extend(volume_id=life.volume_id, size=2 * SIZE)
-    assert life.bench.size(volume_id=life.volume_id) == 2 * SIZE
+    life.storage.grow(volume_id=life.volume_id, size=2 * life.size)
+    life.bench.extend(volume_id=life.volume_id, size=2 * life.size)
+    assert life.bench.size(volume_id=life.volume_id) == 2 * life.size
 
 
 def test_attach_again(life: Life) -> None:
