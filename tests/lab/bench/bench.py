@@ -74,7 +74,7 @@ class Bench:
         uri: str = 'qemu:///system',
     ) -> None:
         self.conf = make_conf(options)
-        self.hypervisor = Hypervisor(uri)
+        self.hypervisor = self._make_hypervisor(uri)
         self.hypervisor.__enter__()
         self._die = die
         self._hang = hang
@@ -181,17 +181,17 @@ class Bench:
         self, volume_id: str, byte: int, offset: int, length: int, guest: str = guests.LINUX
     ) -> None:
         """Write a byte all over, by the guest."""
-        guests.find(self.hypervisor, guest).write(volume_id, byte, offset, length)
+        self._guest(guest).write(volume_id, byte, offset, length)
 
     def reads(
         self, volume_id: str, byte: int, offset: int, length: int, guest: str = guests.LINUX
     ) -> bool:
         """Say whether the guest reads this byte all over."""
-        return guests.find(self.hypervisor, guest).reads(volume_id, byte, offset, length)
+        return self._guest(guest).reads(volume_id, byte, offset, length)
 
     def size(self, volume_id: str, guest: str = guests.LINUX) -> int:
         """Return the size that the guest sees, in bytes."""
-        return guests.find(self.hypervisor, guest).size(volume_id)
+        return self._guest(guest).size(volume_id)
 
     def disks(self, guest: str = guests.LINUX) -> list[dict[str, str | None]]:
         """Return the guest's live disks: volume, target and source."""
@@ -254,6 +254,12 @@ class Bench:
     def more_than(self, before: dict[str, int]) -> dict[str, int]:
         """Return what there is more of than then."""
         return growth.more(before, growth.now())
+
+    def _make_hypervisor(self, uri: str) -> Hypervisor:
+        return Hypervisor(uri)
+
+    def _guest(self, name: str) -> guests.LabGuest:
+        return guests.find(self.hypervisor, name)
 
     def _observe(self, operation: str, step: str, moment: str) -> None:
         here = {'operation': operation, 'step': step, 'moment': moment}
