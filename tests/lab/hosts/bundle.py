@@ -19,22 +19,27 @@ import os
 import pathlib
 import py_compile
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
 
+from tests.lab.vm import wheel
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 # A run makes it once; its other processes are told where it is.
 VARIABLE = 'VOLUMEDRIVERS_LAB_BUNDLE'
-TIMEOUT = 300.0  # seconds
-# As pyproject.toml wants it for building.
-SETUPTOOLS = 77
 
+# Whose python3 it is follows from PATH there, what it finds from its own place.
+_SCRIPT = """\
+#!/usr/bin/env python3
+import pathlib
+import sys
 
-class BundleError(Exception):
-    """The package cannot be built; the end of what the builder said."""
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from {module} import {function}
+
+sys.exit({function}())
+"""
 
 
 def bundle() -> pathlib.Path:
@@ -43,7 +48,7 @@ def bundle() -> pathlib.Path:
     A tar file.  The package is a wheel of the working tree, so what a user
     would install is what is tested, entry points included.
 
-    :raises BundleError
+    :raises programs.ProgramFailed
     """
     known = os.environ.get(VARIABLE)
     if known and pathlib.Path(known).exists():
@@ -58,8 +63,9 @@ def bundle() -> pathlib.Path:
 def make_bundle(directory: pathlib.Path) -> pathlib.Path:
     """Make the archive in an empty directory."""
     site = directory / 'site'
-    with zipfile.ZipFile(build_wheel(directory)) as wheel:
-        wheel.extractall(site)
+    with zipfile.ZipFile(wheel.build()) as packed:
+        packed.extractall(site)
+    _write_scripts(site)
     tests = site / 'tests'
     tests.mkdir()
     shutil.copy2(REPOSITORY / 'tests' / '__init__.py', tests)
@@ -80,32 +86,11 @@ def make_bundle(directory: pathlib.Path) -> pathlib.Path:
     return archive
 
 
-def build_wheel(directory: pathlib.Path) -> pathlib.Path:
-    """Build the wheel of the working tree.
-
-    :raises BundleError
-    """
-    command = [sys.executable, '-m', 'pip', 'wheel', '--disable-pip-version-check', '--no-deps']
-    # Where the builder is installed it need not be fetched.
-    if _has_builder():
-        command.append('--no-build-isolation')
-    done = subprocess.run(
-        [*command, '--wheel-dir', str(directory), str(REPOSITORY)],
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    found = sorted(directory.glob('volumedrivers-*.whl'))
-    if done.returncode or not found:
-        raise BundleError(f'no wheel of {REPOSITORY}: {done.stdout[-2000:]}')
-    return found[0]
-
-
-def _has_builder() -> bool:
-    try:
-        importlib.metadata.version('pbr')
-        return int(importlib.metadata.version('setuptools').split('.')[0]) >= SETUPTOOLS
-    except importlib.metadata.PackageNotFoundError:
-        return False
+def _write_scripts(site: pathlib.Path) -> None:
+    """Make the commands of the package, as an installation would."""
+    (site / 'bin').mkdir()
+    for found in importlib.metadata.distributions(path=[str(site)]):
+        for script in found.entry_points.select(group='console_scripts'):
+            path = site / 'bin' / script.name
+            path.write_text(_SCRIPT.format(module=script.module, function=script.attr))
+            path.chmod(0o755)
