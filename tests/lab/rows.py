@@ -64,14 +64,104 @@ class Row:
 
 
 MULTIPATH = {'volume_use_multipath': True}
+ISER_MULTIPATH = {'iser_use_multipath': True}
 TWO = {'portals': 2}
+CHAP = {'chap': True}
+SECRET = {'encrypted': True}
+
+# Of a row for something that os-brick cannot do.
+NO_NVME_DM = (
+    'os-brick connects one portal only where the multipath of nvme_core is off, and device '
+    'mapper has nothing to join; while it is on, the kernel joins the paths itself'
+)
+
+ISCSI = (
+    Row('iscsi', 'iscsi', 'iscsi'),
+    Row('iscsi-chap', 'iscsi', 'iscsi', CHAP),
+    Row('iscsi-ipv6', 'iscsi', 'iscsi', {'ipv6': True}),
+    Row('iscsi-ipv6-upper', 'iscsi', 'iscsi', CHAP | {'ipv6': True, 'upper': True}),
+    Row('iscsi-shared-target', 'iscsi', 'iscsi', CHAP | {'target': 'shared'}),
+    Row('iscsi-qemu', 'iscsi', 'iscsi', {'client': 'qemu'}, {'iscsi_client': 'qemu'}),
+    Row('iscsi-qemu-chap', 'iscsi', 'iscsi', CHAP | {'client': 'qemu'}, {'iscsi_client': 'qemu'}),
+    Row('iscsi-multipath', 'iscsi', 'iscsi', TWO, MULTIPATH, paths=2),
+    Row('iscsi-multipath-chap', 'iscsi', 'iscsi', TWO | CHAP, MULTIPATH, paths=2, short=True),
+    # Cinder names one portal; the host asks it for the others.
+    Row('iscsi-multipath-discovery', 'iscsi', 'iscsi', TWO | {'named': 1}, MULTIPATH, paths=2),
+    Row(
+        'iscsi-multipath-discovery-chap',
+        'iscsi',
+        'iscsi',
+        TWO | CHAP | {'named': 1, 'discovery_chap': True},
+        MULTIPATH,
+        paths=2,
+    ),
+    Row(
+        'iscsi-multipath-ipv6-upper',
+        'iscsi',
+        'iscsi',
+        TWO | {'ipv6': True, 'upper': True},
+        MULTIPATH,
+        paths=2,
+    ),
+    Row(
+        'iscsi-multipath-shared-target',
+        'iscsi',
+        'iscsi',
+        TWO | {'target': 'shared-by-two'},
+        MULTIPATH,
+        paths=2,
+    ),
+    Row('iscsi-luks', 'iscsi', 'iscsi', SECRET, encryption='luks'),
+    Row('iscsi-luks2', 'iscsi', 'iscsi', SECRET, encryption='luks2', short=True),
+    Row(
+        'iscsi-multipath-luks2',
+        'iscsi',
+        'iscsi',
+        TWO | CHAP | SECRET,
+        MULTIPATH,
+        paths=2,
+        encryption='luks2',
+    ),
+)
+
+ISER = (
+    Row('iser', 'iser', 'iser', CHAP, short=True),
+    Row('iser-multipath', 'iser', 'iser', TWO | CHAP, ISER_MULTIPATH, paths=2),
+)
+
+FIBRE_CHANNEL = (
+    Row('fc', 'fibre_channel', 'fibre_channel', bus='scsi'),
+    Row('fc-multipath', 'fibre_channel', 'fibre_channel', TWO, MULTIPATH, paths=2, short=True),
+)
+
+NVME = (
+    Row('nvme-tcp', 'nvmeof', 'nvme_tcp'),
+    Row('nvme-tcp-old', 'nvmeof', 'nvme_tcp', {'form': 'old'}),
+    Row('nvme-tcp-nguid', 'nvmeof', 'nvme_tcp', {'known_by': 'nguid'}),
+    Row('nvme-tcp-ipv6', 'nvmeof', 'nvme_tcp', {'ipv6': True}),
+    Row('nvme-tcp-shared-subsystem', 'nvmeof', 'nvme_tcp', {'subsystem': 'shared'}),
+    Row('nvme-tcp-multipath', 'nvmeof', 'nvme_tcp', TWO, MULTIPATH, paths=2, short=True),
+    Row(
+        'nvme-tcp-dm-multipath',
+        'nvmeof',
+        'nvme_tcp',
+        TWO,
+        MULTIPATH,
+        paths=2,
+        missing={'*': NO_NVME_DM},
+    ),
+    Row('nvme-tcp-luks', 'nvmeof', 'nvme_tcp', SECRET, encryption='luks'),
+    Row('nvme-tcp-luks2', 'nvmeof', 'nvme_tcp', SECRET, encryption='luks2'),
+    Row('nvme-rdma', 'nvmeof', 'nvme_rdma', short=True),
+    Row('nvme-rdma-old', 'nvmeof', 'nvme_rdma', {'form': 'old'}),
+    Row('nvme-rdma-multipath', 'nvmeof', 'nvme_rdma', TWO, MULTIPATH, paths=2),
+)
 
 ROWS = (
-    Row('iscsi', 'iscsi', 'iscsi'),
-    Row('iscsi-chap', 'iscsi', 'iscsi', {'chap': True}, short=True),
-    Row('iscsi-multipath', 'iscsi', 'iscsi', TWO | {'chap': True}, MULTIPATH, paths=2),
-    Row('fc', 'fibre_channel', 'fibre_channel', {}, bus='scsi'),
-    Row('nvme-tcp', 'nvmeof', 'nvme_tcp'),
+    *ISCSI,
+    *ISER,
+    *FIBRE_CHANNEL,
+    *NVME,
     Row('nfs-v4.2', 'nfs', 'nfs', {'options': 'vers=4.2'}, short=True),
 )
 
