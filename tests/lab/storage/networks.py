@@ -40,6 +40,15 @@ _RDMA = pathlib.Path('/sys/class/infiniband')
 _TARGET, _HOST = 1, 2  # last part of an address
 _TABLE = 100  # of routes; one a network
 _FIRST, _LOCAL = 1, 10  # preference of rules
+_SIDES = (_TARGET, _HOST)
+_SETTINGS = {
+    'ipv4/conf/{}/accept_local': 1,
+    'ipv4/conf/{}/rp_filter': 0,
+    'ipv4/conf/{}/arp_ignore': 1,
+    'ipv4/conf/{}/arp_announce': 2,
+    'ipv6/conf/{}/accept_dad': 0,
+    'ipv6/conf/{}/keep_addr_on_down': 1,
+}
 _lock = threading.Lock()
 
 
@@ -48,22 +57,25 @@ def end(number: int, side: int) -> str:
     return f'{"storage" if side == _TARGET else "host"}{number}'
 
 
+ENDS = tuple(end(number, side) for number in NUMBERS for side in _SIDES)
+
+
 def up() -> None:
     """Lay the cables, or what is missing of them; twice is fine."""
     with _lock:
-        for number in NUMBERS:
-            _lay(number)
-        for family in ('-4', '-6'):
-            _local_last(family)
-        for number in NUMBERS:
-            for side in (_TARGET, _HOST):
-                _route(number, side)
+        new = [number for number in NUMBERS if not (_NET / end(number, _TARGET)).exists()]
+        _batch('-4', [_cable(number) for number in new])
+        for name in ENDS:
+            for setting, value in _SETTINGS.items():
+                write(_SYSCTL / setting.format(name), value)
+        for family, form in (('-4', IPV4), ('-6', IPV6)):
+            _batch(family, _ends(form) + _links() + _routes(form) + _missing_rules(family, form))
+    wait_until(is_up, 'the links of the storage networks')
 
 
 def is_up() -> bool:
     """Say whether both cables are there and connected."""
-    ends = [end(number, side) for number in NUMBERS for side in (_TARGET, _HOST)]
-    return all(read(_NET / name / 'operstate') == 'up' for name in ends)
+    return all(read(_NET / name / 'operstate') == 'up' for name in ENDS)
 
 
 def rdma_up() -> None:
@@ -71,21 +83,16 @@ def rdma_up() -> None:
     up()
     with _lock:
         modprobe('rdma_rxe', 'rdma_cm', 'ib_uverbs')
-        for number in NUMBERS:
-            for side in (_TARGET, _HOST):
-                device = f'rxe_{end(number, side)}'
-                if not (_RDMA / device).exists():
-                    run('rdma', 'link', 'add', device, 'type', 'rxe', 'netdev', end(number, side))
+        for name in ENDS:
+            device = f'rxe_{name}'
+            if not (_RDMA / device).exists():
+                run('rdma', 'link', 'add', device, 'type', 'rxe', 'netdev', name)
     wait_until(rdma_is_up, 'the RDMA devices to be active')
 
 
 def rdma_is_up() -> bool:
     """Say whether all RDMA devices are active."""
-    states = [
-        read(_RDMA / f'rxe_{end(number, side)}' / 'ports/1/state') or ''
-        for number in NUMBERS
-        for side in (_TARGET, _HOST)
-    ]
+    states = [read(_RDMA / f'rxe_{name}' / 'ports/1/state') or '' for name in ENDS]
     return all('ACTIVE' in state for state in states)
 
 
@@ -94,51 +101,51 @@ def pull(number: int) -> None:
     run('ip', 'link', 'set', end(number, _TARGET), 'down')
 
 
-def _lay(number: int) -> None:
-    target, host = end(number, _TARGET), end(number, _HOST)
-    if not (_NET / target).exists():
-        run('ip', 'link', 'add', target, 'type', 'veth', 'peer', 'name', host)
-    for side in (_TARGET, _HOST):
-        name = end(number, side)
-        for setting, value in (
-            ('ipv4/conf/{}/accept_local', 1),
-            ('ipv4/conf/{}/rp_filter', 0),
-            ('ipv4/conf/{}/arp_ignore', 1),
-            ('ipv4/conf/{}/arp_announce', 2),
-            ('ipv6/conf/{}/accept_dad', 0),
-            ('ipv6/conf/{}/keep_addr_on_down', 1),
-        ):
-            write(_SYSCTL / setting.format(name), value)
-        run('ip', 'link', 'set', name, 'mtu', str(MTU))
-        run('ip', 'address', 'replace', f'{IPV4.format(number, side)}/24', 'dev', name)
-        run('ip', 'address', 'replace', f'{IPV6.format(number, side)}/64', 'dev', name, 'nodad')
-        run('ip', 'link', 'set', name, 'up')
-    wait_until(
-        lambda: all(read(_NET / name / 'operstate') == 'up' for name in (target, host)),
-        f'the link of {target}',
-    )
+def _cable(number: int) -> str:
+    return f'link add {end(number, _TARGET)} type veth peer name {end(number, _HOST)}'
 
 
-def _local_last(family: str) -> None:
-    """Let rules of this module be asked before the table of the kernel's own addresses."""
-    rules = run('ip', family, 'rule', 'show')
-    if f'{_LOCAL}:' not in rules.split():
-        run('ip', family, 'rule', 'add', 'preference', str(_LOCAL), 'lookup', 'local')
-    if '0:' in rules.split():
-        run('ip', family, 'rule', 'delete', 'preference', '0')
+def _ends(form: str) -> list[str]:
+    prefix = '/64 nodad' if ':' in form else '/24'
+    return [
+        f'address replace {form.format(number, side)}{prefix} dev {end(number, side)}'
+        for number in NUMBERS
+        for side in _SIDES
+    ]
 
 
-def _route(number: int, side: int) -> None:
-    """Let what this machine sends to one end leave by the other."""
-    other = _HOST if side == _TARGET else _TARGET
-    table = str(_TABLE + number)
-    for family, form in (('-4', IPV4), ('-6', IPV6)):
-        to, source = form.format(number, side), form.format(number, other)
-        device = end(number, other)
-        run('ip', family, 'route', 'replace', to, 'dev', device, 'src', source, 'table', table)
-        rule = f'from all to {to} iif lo lookup {table}'
-        if rule not in run('ip', family, 'rule', 'show'):
-            run(
-                *('ip', family, 'rule', 'add', 'preference', str(_FIRST)),
-                *('to', to, 'iif', 'lo', 'lookup', table),
-            )
+def _links() -> list[str]:
+    return [f'link set {name} mtu {MTU} up' for name in ENDS]
+
+
+def _routes(form: str) -> list[str]:
+    """Let what this machine sends to one end leave by the other, where a rule says so."""
+    return [
+        f'route replace {form.format(number, side)} dev {end(number, other)}'
+        f' src {form.format(number, other)} table {_TABLE + number}'
+        for number in NUMBERS
+        for side, other in (_SIDES, _SIDES[::-1])
+    ]
+
+
+def _missing_rules(family: str, form: str) -> list[str]:
+    """Let those routes be asked before the table of the kernel's own addresses."""
+    there = run('ip', family, 'rule', 'show')
+    lines = [
+        f'rule add preference {_FIRST} to {form.format(number, side)} iif lo'
+        f' lookup {_TABLE + number}'
+        for number in NUMBERS
+        for side in _SIDES
+        if f'to {form.format(number, side)} iif lo' not in there
+    ]
+    if f'{_LOCAL}:' not in there.split():
+        lines.append(f'rule add preference {_LOCAL} lookup local')
+    if '0:' in there.split():
+        lines.append('rule delete preference 0')
+    return lines
+
+
+def _batch(family: str, lines: list[str]) -> None:
+    """Give ip several orders at once; it is slow to start on an emulated machine."""
+    if lines:
+        run('ip', family, '-batch', '-', input=''.join(f'{line}\n' for line in lines).encode())
