@@ -161,7 +161,7 @@ def _applies(request: pytest.FixtureRequest) -> None:
     """Leave a cell empty, with the reason, where the column does not apply to the row."""
     if 'row' in request.fixturenames:
         row: rows.Row = request.getfixturevalue('row')
-        reason = row.why_not(request.function.__name__.removeprefix('test_'))
+        reason = row.why_not(request.function.__name__.removeprefix('test_'), request.path.name)
         if reason:
             pytest.skip(f'{cells.DOES_NOT_APPLY}{reason}')
 

@@ -20,6 +20,12 @@ import dataclasses
 import typing
 
 
+# Files of columns that variants of a row have in common with it.
+SHARED_COLUMNS = frozenset(
+    ('test_crash.py', 'test_faults.py', 'test_figures.py', 'test_reboot.py')
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One variant of one driver.
@@ -34,6 +40,8 @@ class Row:
     :ivar encryption: what Cinder says of an encrypted volume, as its provider
     :ivar stand_in: what stands in for hardware that cannot be here
     :ivar short: in the short matrix, which has every protocol once
+    :ivar like: the row whose crashes, faults and costs are this one's as well,
+        because it differs from it only in how the volume is found
     :ivar missing: columns that do not apply, each with the reason; a name that
         ends in ``*`` is for all columns that begin so
     """
@@ -48,6 +56,7 @@ class Row:
     encryption: str | None = None
     stand_in: str | None = None
     short: bool = False
+    like: str | None = None
     missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -55,8 +64,13 @@ class Row:
         """Whether its paths are joined by device mapper."""
         return self.paths > 1 and self.protocol in ('iscsi', 'iser', 'fibre_channel')
 
-    def why_not(self, column: str) -> str | None:
-        """Return why a column does not apply to this row, or None."""
+    def why_not(self, column: str, file: str = '') -> str | None:
+        """Return why a column does not apply to this row, or None.
+
+        :param file: in which the column is, such as test_life.py
+        """
+        if self.like is not None and file in SHARED_COLUMNS:
+            return f'row {self.like} shows it for this one as well'
         for name, reason in self.missing.items():
             if name == column or (name.endswith('*') and column.startswith(name[:-1])):
                 return reason
@@ -76,17 +90,38 @@ NO_NVME_DM = (
 )
 
 ISCSI = (
-    Row('iscsi', 'iscsi', 'iscsi'),
+    Row('iscsi', 'iscsi', 'iscsi', like='iscsi-chap'),
     Row('iscsi-chap', 'iscsi', 'iscsi', CHAP),
-    Row('iscsi-ipv6', 'iscsi', 'iscsi', {'ipv6': True}),
-    Row('iscsi-ipv6-upper', 'iscsi', 'iscsi', CHAP | {'ipv6': True, 'upper': True}),
+    Row('iscsi-ipv6', 'iscsi', 'iscsi', {'ipv6': True}, like='iscsi-chap'),
+    Row(
+        'iscsi-ipv6-upper',
+        'iscsi',
+        'iscsi',
+        CHAP | {'ipv6': True, 'upper': True},
+        like='iscsi-chap',
+    ),
     Row('iscsi-shared-target', 'iscsi', 'iscsi', CHAP | {'target': 'shared'}),
-    Row('iscsi-qemu', 'iscsi', 'iscsi', {'client': 'qemu'}, {'iscsi_client': 'qemu'}),
+    Row(
+        'iscsi-qemu',
+        'iscsi',
+        'iscsi',
+        {'client': 'qemu'},
+        {'iscsi_client': 'qemu'},
+        like='iscsi-qemu-chap',
+    ),
     Row('iscsi-qemu-chap', 'iscsi', 'iscsi', CHAP | {'client': 'qemu'}, {'iscsi_client': 'qemu'}),
-    Row('iscsi-multipath', 'iscsi', 'iscsi', TWO, MULTIPATH, paths=2),
+    Row('iscsi-multipath', 'iscsi', 'iscsi', TWO, MULTIPATH, paths=2, like='iscsi-multipath-chap'),
     Row('iscsi-multipath-chap', 'iscsi', 'iscsi', TWO | CHAP, MULTIPATH, paths=2, short=True),
     # Cinder names one portal; the host asks it for the others.
-    Row('iscsi-multipath-discovery', 'iscsi', 'iscsi', TWO | {'named': 1}, MULTIPATH, paths=2),
+    Row(
+        'iscsi-multipath-discovery',
+        'iscsi',
+        'iscsi',
+        TWO | {'named': 1},
+        MULTIPATH,
+        paths=2,
+        like='iscsi-multipath-chap',
+    ),
     Row(
         'iscsi-multipath-discovery-chap',
         'iscsi',
@@ -94,6 +129,7 @@ ISCSI = (
         TWO | CHAP | {'named': 1, 'discovery_chap': True},
         MULTIPATH,
         paths=2,
+        like='iscsi-multipath-chap',
     ),
     Row(
         'iscsi-multipath-ipv6-upper',
@@ -102,6 +138,7 @@ ISCSI = (
         TWO | {'ipv6': True, 'upper': True},
         MULTIPATH,
         paths=2,
+        like='iscsi-multipath-chap',
     ),
     Row(
         'iscsi-multipath-shared-target',
@@ -110,8 +147,9 @@ ISCSI = (
         TWO | {'target': 'shared-by-two'},
         MULTIPATH,
         paths=2,
+        like='iscsi-multipath-chap',
     ),
-    Row('iscsi-luks', 'iscsi', 'iscsi', SECRET, encryption='luks'),
+    Row('iscsi-luks', 'iscsi', 'iscsi', SECRET, encryption='luks', like='iscsi-luks2'),
     Row('iscsi-luks2', 'iscsi', 'iscsi', SECRET, encryption='luks2', short=True),
     Row(
         'iscsi-multipath-luks2',
@@ -121,11 +159,12 @@ ISCSI = (
         MULTIPATH,
         paths=2,
         encryption='luks2',
+        like='iscsi-luks2',
     ),
 )
 
 ISER = (
-    Row('iser', 'iser', 'iser', CHAP, short=True),
+    Row('iser', 'iser', 'iser', CHAP, short=True, like='iser-multipath'),
     Row('iser-multipath', 'iser', 'iser', TWO | CHAP, ISER_MULTIPATH, paths=2),
 )
 
@@ -136,9 +175,9 @@ FIBRE_CHANNEL = (
 
 NVME = (
     Row('nvme-tcp', 'nvmeof', 'nvme_tcp'),
-    Row('nvme-tcp-old', 'nvmeof', 'nvme_tcp', {'form': 'old'}),
-    Row('nvme-tcp-nguid', 'nvmeof', 'nvme_tcp', {'known_by': 'nguid'}),
-    Row('nvme-tcp-ipv6', 'nvmeof', 'nvme_tcp', {'ipv6': True}),
+    Row('nvme-tcp-old', 'nvmeof', 'nvme_tcp', {'form': 'old'}, like='nvme-tcp'),
+    Row('nvme-tcp-nguid', 'nvmeof', 'nvme_tcp', {'known_by': 'nguid'}, like='nvme-tcp'),
+    Row('nvme-tcp-ipv6', 'nvmeof', 'nvme_tcp', {'ipv6': True}, like='nvme-tcp'),
     Row('nvme-tcp-shared-subsystem', 'nvmeof', 'nvme_tcp', {'subsystem': 'shared'}),
     Row('nvme-tcp-multipath', 'nvmeof', 'nvme_tcp', TWO, MULTIPATH, paths=2, short=True),
     Row(
@@ -150,10 +189,10 @@ NVME = (
         paths=2,
         missing={'*': NO_NVME_DM},
     ),
-    Row('nvme-tcp-luks', 'nvmeof', 'nvme_tcp', SECRET, encryption='luks'),
-    Row('nvme-tcp-luks2', 'nvmeof', 'nvme_tcp', SECRET, encryption='luks2'),
-    Row('nvme-rdma', 'nvmeof', 'nvme_rdma', short=True),
-    Row('nvme-rdma-old', 'nvmeof', 'nvme_rdma', {'form': 'old'}),
+    Row('nvme-tcp-luks', 'nvmeof', 'nvme_tcp', SECRET, encryption='luks', like='iscsi-luks2'),
+    Row('nvme-tcp-luks2', 'nvmeof', 'nvme_tcp', SECRET, encryption='luks2', like='iscsi-luks2'),
+    Row('nvme-rdma', 'nvmeof', 'nvme_rdma', short=True, like='nvme-rdma-multipath'),
+    Row('nvme-rdma-old', 'nvmeof', 'nvme_rdma', {'form': 'old'}, like='nvme-rdma-multipath'),
     Row('nvme-rdma-multipath', 'nvmeof', 'nvme_rdma', TWO, MULTIPATH, paths=2),
 )
 
