@@ -196,12 +196,85 @@ NVME = (
     Row('nvme-rdma-multipath', 'nvmeof', 'nvme_rdma', TWO, MULTIPATH, paths=2),
 )
 
+# Hardware and services that cannot be here.
+GATEWAY = 'a HTTPS gateway, /dev/scini of CUSE with its ioctls, and loop devices'
+NO_HOST_EXTEND = "os-brick's connector has no extend_volume, and the vendor's tool no such command"
+
+STAND_INS = (
+    Row('scaleio', 'scaleio', 'scaleio', stand_in=GATEWAY, short=True),
+    Row(
+        'scaleio-by-name',
+        'scaleio',
+        'scaleio',
+        {'by_name': True},
+        stand_in=GATEWAY,
+        like='scaleio',
+    ),
+    Row(
+        'scaleio-mapped-by-cinder',
+        'scaleio',
+        'scaleio',
+        {'cinder_maps': True},
+        stand_in=GATEWAY,
+        like='scaleio',
+    ),
+    Row(
+        'storpool',
+        'storpool',
+        'storpool',
+        stand_in="a server of StorPool's management API, and loop devices",
+        short=True,
+    ),
+    Row(
+        'huaweisds',
+        'huaweisdshypervisor',
+        'huaweisds',
+        stand_in="a program with sds_cli's arguments and output, and loop devices",
+        short=True,
+        missing={
+            'extend': NO_HOST_EXTEND,
+            'crash_in_extend': NO_HOST_EXTEND,
+            'place_taken': NO_HOST_EXTEND,
+        },
+    ),
+    Row(
+        'quobyte',
+        'quobyte',
+        'quobyte',
+        stand_in='mount.quobyte, which mounts a FUSE file system of type fuse.quobyte',
+        short=True,
+    ),
+    Row(
+        'vzstorage',
+        'vzstorage',
+        'vzstorage',
+        options={'vzstorage_mount_user': 'libvirt-qemu', 'vzstorage_mount_group': 'kvm'},
+        stand_in='pstorage and pstorage-mount, and a FUSE file system of type fuse.vstorage',
+        short=True,
+    ),
+    Row(
+        'gpfs',
+        'gpfs',
+        'gpfs',
+        stand_in="the kernel's ext4 under the name gpfs, mounted before the volume comes",
+        short=True,
+    ),
+    Row(
+        'scality',
+        'scality',
+        'scality',
+        stand_in='mount.sofs, which mounts a FUSE file system',
+        short=True,
+    ),
+)
+
 ROWS = (
     *ISCSI,
     *ISER,
     *FIBRE_CHANNEL,
     *NVME,
     Row('nfs-v4.2', 'nfs', 'nfs', {'options': 'vers=4.2'}, short=True),
+    *STAND_INS,
 )
 
 BY_NAME = {row.name: row for row in ROWS}

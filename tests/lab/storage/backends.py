@@ -23,4 +23,12 @@ BACKENDS = {
     'gluster': 'tests.lab.storage.gluster:GlusterBackend',
     'ceph': 'tests.lab.storage.ceph:CephBackend',
     'lvm': 'tests.lab.storage.lvm:LvmBackend',
+    # Stand-ins of vendors whose hardware cannot be here.
+    'scaleio': 'tests.lab.standins.scaleio:ScaleIOBackend',
+    'storpool': 'tests.lab.standins.storpool:StorPoolBackend',
+    'huaweisds': 'tests.lab.standins.huawei:HuaweiBackend',
+    'quobyte': 'tests.lab.standins.quobyte:QuobyteBackend',
+    'vzstorage': 'tests.lab.standins.vzstorage:VzstorageBackend',
+    'gpfs': 'tests.lab.standins.gpfs:GpfsBackend',
+    'scality': 'tests.lab.standins.scality:ScalityBackend',
 }
