@@ -22,6 +22,7 @@ import pathlib
 import pytest
 
 from tests.lab import rows
+from tests.lab.hosts.checked import DescriptionError
 from tests.lab.hosts.host import Host
 from tests.lab.hosts.observed import ObservedHost
 from tests.lab.hosts.observed import why_unreachable
@@ -48,7 +49,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    found = described() or rows.ROWS
+    try:
+        found = described() or rows.ROWS
+    except DescriptionError as error:
+        raise pytest.UsageError(str(error)) from None
     recorder = plugin.register(config, found)
     recorder.know([PASSPHRASE])
     config.stash[lives] = Lives(recorder)

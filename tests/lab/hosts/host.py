@@ -55,12 +55,12 @@ class Host(abc.ABC):
         """
         return None
 
-    def bench_arguments(self, what: str) -> dict[str, typing.Any]:
-        """Return what a session needs here beside what the test says.
+    def session(self, what: str) -> tuple[str, dict[str, typing.Any]]:
+        """Return which session is here what a test calls so, and what it needs besides.
 
-        :param what: ``module:Class`` of the session
+        :param what: ``module:Class``, such as the bench's
         """
-        return {}
+        return what, {}
 
     def can(self, what: str) -> str | None:
         """Return None if this may be done to the host and its storage, or why not.

@@ -68,8 +68,8 @@ class ObservedHost(Host):
     def rows(self) -> Sequence[Row] | None:
         return self.host.rows()
 
-    def bench_arguments(self, what: str) -> dict[str, typing.Any]:
-        return self.host.bench_arguments(what)
+    def session(self, what: str) -> tuple[str, dict[str, typing.Any]]:
+        return self.host.session(what)
 
     def can(self, what: str) -> str | None:
         return self.host.can(what)
@@ -142,9 +142,8 @@ class ObservedBenches:
         reason = self._host.can('crash')
         if reason and (arguments.get('die') or arguments.get('hang')):
             raise Unreachable(reason)
-        session = self._host.benches().open(
-            what, timeout, **self._host.bench_arguments(what), **arguments
-        )
+        here, more = self._host.session(what)
+        session = self._host.benches().open(here, timeout, **more, **arguments)
         if reason:
             _refuse_to_kill(session, reason)
         return session

@@ -45,16 +45,16 @@ class Sessions:
         self._storage: Session | None = None
         self._watch: Session | None = None
 
-    def begin(self, bench: dict[str, typing.Any], *, storage: bool = True) -> None:
+    def begin(self, bench: str, arguments: dict[str, typing.Any], *, storage: bool) -> None:
         """Start both, side by side, and remember what is on the host.
 
-        :param bench: arguments of Bench beside the options
+        :param bench: session that can look at the host
         :param storage: False: somebody else's storage is tried
         """
         benches = self.benches()
         if storage:
             self._server('storage', STORAGE)
-        self._watch = benches.open(f'{BENCH}:Bench', TIMEOUT, options={}, **bench)
+        self._watch = benches.open(bench, TIMEOUT, **arguments)
         self._watch.call('remember_traces', TIMEOUT)
         if storage:
             self.storage()

@@ -22,6 +22,7 @@ import typing
 from tests.lab.hosts.bundle import bundle
 from tests.lab.hosts.host import Host
 from tests.lab.hosts.host import HostError
+from tests.lab.hosts.sessions import BENCH
 from tests.lab.hosts.sessions import Sessions
 from tests.lab.rpc.client import RpcServer
 from tests.lab.rpc.client import Session
@@ -78,7 +79,7 @@ class VirtualHost(Host):
         self._push(bundle())
         self._python(['tests.lab.storage.up', *backends])
         self._python(['tests.lab.bench.up', '--without-linux'])
-        self._sessions.begin({})
+        self._sessions.begin(f'{BENCH}:Bench', {'options': {}}, storage=True)
 
     def set_link(self, name: str, up: bool) -> None:
         self.machine.set_link(name, up)
@@ -106,7 +107,7 @@ class VirtualHost(Host):
         else:
             self.machine.restore()
             self._push(archive)
-        self._sessions.begin({})
+        self._sessions.begin(f'{BENCH}:Bench', {'options': {}}, storage=True)
 
     def _push(self, archive: pathlib.Path) -> None:
         """Replace the package and the lab's code there by those of the working tree."""
