@@ -27,7 +27,7 @@ DAEMONS = {'mon': 'a', 'osd': '0'}
 YEARS = 5 * 365 * 24 * 3600  # seconds
 
 SETTINGS = {
-    'bluestore_block_size': str(8 << 30),
+    'bluestore_block_size': str(4 << 30),
     'bluestore_fsck_on_mkfs': 'false',
     # little memory for a machine that has little
     'osd_memory_target': str(896 << 20),

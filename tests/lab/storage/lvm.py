@@ -25,7 +25,7 @@ from tests.lab.storage.records import Records
 from tests.lab.storage.server_process import run
 from tests.lab.storage.server_process import succeeds
 
-SIZE = 8 << 30  # bytes of the physical volume, most of them holes
+SIZE = 4 << 30  # bytes of the physical volume, most of them holes
 GROUP = 'labvg'
 POOL = 'pool'
 _BLOCK = 4096

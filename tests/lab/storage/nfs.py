@@ -28,7 +28,7 @@ from tests.lab.storage.share import ShareBackend
 from tests.lab.storage.share import ShareVolume
 from tests.lab.waiting import wait_until
 
-SIZE = 8 << 30  # bytes of the file system, most of them holes
+SIZE = 4 << 30  # bytes of the file system, most of them holes
 EXPORTS = pathlib.Path('/etc/exports.d/lab.exports')
 OPTIONS = 'rw,sync,no_root_squash,insecure,fsid=1,no_subtree_check'
 THREADS = 8
