@@ -196,6 +196,89 @@ NVME = (
     Row('nvme-rdma-multipath', 'nvmeof', 'nvme_rdma', TWO, MULTIPATH, paths=2),
 )
 
+# A file belongs to whoever QEMU runs as; the server does not know that user.
+CIFS = {'smbfs_mount_options': 'uid=libvirt-qemu,gid=kvm'}
+QCOW2 = {'format': 'qcow2'}
+NO_LUKS2_FILE = (
+    'QEMU decrypts LUKS version 1 only, and dm-crypt, which decrypts version 2, needs a block '
+    'device'
+)
+NO_LUKS2_LIBRBD = (
+    'librbd decrypts LUKS version 2 for a guest that starts; libvirt of Debian 12 cannot give a '
+    'running guest the passphrase'
+)
+NO_LOCAL_EXTEND = "the driver has none: as in Nova, it hands on a device of Cinder's own host"
+NO_WITHDRAWAL = 'a file is not taken away from its share alone'
+NO_RBD_WITHDRAWAL = 'Ceph removes no image that a client watches'
+NO_RBD_PLACE = 'an image is known by its name in its pool: what has the name is the volume'
+
+FILE = {'withdrawn': NO_WITHDRAWAL}
+RBD = {'withdrawn': NO_RBD_WITHDRAWAL, 'place_taken': NO_RBD_PLACE}
+LOCAL = {
+    'extend': NO_LOCAL_EXTEND,
+    'crash_in_extend': NO_LOCAL_EXTEND,
+    'place_taken': NO_LOCAL_EXTEND,
+}
+
+SHARES = (
+    Row('nfs-v3', 'nfs', 'nfs', {'options': 'vers=3'}, missing=FILE),
+    Row('nfs-v4.2', 'nfs', 'nfs', {'options': 'vers=4.2'}, short=True, missing=FILE),
+    Row('nfs-qcow2', 'nfs', 'nfs', {'options': 'vers=4.2'} | QCOW2, missing=FILE, like='nfs-v4.2'),
+    Row('nfs-luks', 'nfs', 'nfs', SECRET, encryption='luks', missing=FILE, like='nfs-v4.2'),
+    Row('nfs-luks2', 'nfs', 'nfs', SECRET, encryption='luks2', missing={'*': NO_LUKS2_FILE}),
+    Row('smbfs', 'smbfs', 'smb', {}, CIFS, short=True, missing=FILE),
+    Row('smbfs-qcow2', 'smbfs', 'smb', QCOW2, CIFS, missing=FILE, like='smbfs'),
+    Row('glusterfs', 'glusterfs', 'gluster', short=True, missing=FILE),
+    Row('glusterfs-qcow2', 'glusterfs', 'gluster', QCOW2, missing=FILE, like='glusterfs'),
+    Row(
+        'glusterfs-qemu',
+        'glusterfs',
+        'gluster',
+        {'client': 'qemu'},
+        {'glusterfs_client': 'qemu'},
+        missing=FILE,
+    ),
+)
+
+CEPH = (
+    Row('rbd', 'rbd', 'ceph', short=True, missing=RBD),
+    Row('rbd-krbd', 'rbd', 'ceph', {}, {'rbd_client': 'kernel'}, short=True, missing=RBD),
+    Row(
+        'rbd-krbd-keyring',
+        'rbd',
+        'ceph',
+        {'keyring': True},
+        {'rbd_client': 'kernel'},
+        missing=RBD,
+        like='rbd-krbd',
+    ),
+    Row('rbd-luks', 'rbd', 'ceph', SECRET, encryption='luks', missing=RBD, like='rbd'),
+    Row('rbd-luks2', 'rbd', 'ceph', SECRET, encryption='luks2', missing={'*': NO_LUKS2_LIBRBD}),
+    Row(
+        'rbd-krbd-luks2',
+        'rbd',
+        'ceph',
+        SECRET,
+        {'rbd_client': 'kernel'},
+        encryption='luks2',
+        missing=RBD,
+        like='rbd-krbd',
+    ),
+)
+
+LVM = (
+    Row('local-lvm', 'local', 'lvm', short=True, missing=LOCAL),
+    Row(
+        'local-lvm-luks2',
+        'local',
+        'lvm',
+        SECRET,
+        encryption='luks2',
+        missing=LOCAL,
+        like='local-lvm',
+    ),
+)
+
 # Hardware and services that cannot be here.
 GATEWAY = 'a HTTPS gateway, /dev/scini of CUSE with its ioctls, and loop devices'
 NO_HOST_EXTEND = "os-brick's connector has no extend_volume, and the vendor's tool no such command"
@@ -273,7 +356,9 @@ ROWS = (
     *ISER,
     *FIBRE_CHANNEL,
     *NVME,
-    Row('nfs-v4.2', 'nfs', 'nfs', {'options': 'vers=4.2'}, short=True),
+    *SHARES,
+    *CEPH,
+    *LVM,
     *STAND_INS,
 )
 
