@@ -20,6 +20,7 @@ import typing
 from tests.lab.standins import huawei_books as books
 from tests.lab.standins import program
 from tests.lab.storage import backend
+from tests.lab.storage import cinder_info
 from tests.lab.storage import image_volume
 
 # Where os-brick looks for it.
@@ -31,7 +32,7 @@ class HuaweiVolume(image_volume.ImageVolume):
 
     def connection_info(self) -> dict[str, typing.Any]:
         """Return it; data.volume_id is the name that the program is given."""
-        return self.envelope('huaweisdshypervisor', {})
+        return cinder_info.connection_info('huaweisdshypervisor', self.volume_id, {})
 
     def grow(self, size: int) -> None:
         """Let it grow; nothing tells a host, and os-brick has no way to ask."""

@@ -30,6 +30,7 @@ from tests.lab.standins import powerflex
 from tests.lab.standins import program
 from tests.lab.standins.daemon import Daemon
 from tests.lab.storage import backend
+from tests.lab.storage import cinder_info
 from tests.lab.storage import image_volume
 from tests.lab.storage.server_process import run
 
@@ -61,7 +62,7 @@ class ScaleIOVolume(image_volume.ImageVolume):
         elif self.record['by_name']:
             del data['scaleIO_volume_id'], data['config_group']
             data |= {'serverPassword': powerflex.PASSWORD, 'serverToken': 'expired'}
-        return self.envelope('scaleio', data)
+        return cinder_info.connection_info('scaleio', self.volume_id, data)
 
     def grow(self, size: int) -> None:
         """Let it grow at the gateway; the host sees it when its client looks again."""

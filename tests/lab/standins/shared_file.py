@@ -23,6 +23,7 @@ import typing
 
 from tests.lab.standins.fuse_mount import SESSIONS
 from tests.lab.storage import backend
+from tests.lab.storage import cinder_info
 from tests.lab.storage import image_file
 from tests.lab.storage.image_volume import settled
 from tests.lab.storage.records import Records
@@ -54,24 +55,8 @@ class SharedFileVolume(backend.Volume):
         return self.share.place_of(self.name)
 
     def connection_info(self) -> dict[str, typing.Any]:
-        return self.envelope(self.share.data(self))
-
-    def envelope(self, data: dict[str, typing.Any]) -> dict[str, typing.Any]:
-        """Return a whole connection_info, as an attachment of Cinder's has it."""
-        return {
-            'driver_volume_type': self.share.protocol,
-            'data': {
-                **data,
-                'volume_id': self.volume_id,
-                'qos_specs': None,
-                'access_mode': 'rw',
-                'encrypted': False,
-                'cacheable': False,
-            },
-            'serial': self.volume_id,
-            'volume_id': self.volume_id,
-            'multiattach': False,
-        }
+        data = self.share.data(self)
+        return cinder_info.connection_info(self.share.protocol, self.volume_id, data)
 
     def read(self, offset: int, length: int) -> bytes:
         return image_file.read(self.file, 'raw', offset, length)

@@ -24,6 +24,7 @@ import typing
 from tests.lab.standins import storpool_books as books
 from tests.lab.standins.daemon import Daemon
 from tests.lab.storage import backend
+from tests.lab.storage import cinder_info
 from tests.lab.storage import image_volume
 
 _CONF = f"""\
@@ -39,7 +40,9 @@ class StorPoolVolume(image_volume.ImageVolume):
     """A volume of the stand-in."""
 
     def connection_info(self) -> dict[str, typing.Any]:
-        return self.envelope('storpool', {'client_id': books.CLIENT, 'volume': self.volume_id})
+        return cinder_info.connection_info(
+            'storpool', self.volume_id, {'client_id': books.CLIENT, 'volume': self.volume_id}
+        )
 
     def grow(self, size: int) -> None:
         """Let it grow; storpool_block sees it by itself."""
