@@ -105,7 +105,7 @@ class CephBackend(backend.Backend):
 
     def find_volume(self, volume_id: str) -> 'RbdVolume':
         volume = RbdVolume(self, volume_id)
-        self._define_secret()
+        self.define_secret()
         return volume
 
     def break_(self, fault: str, **where: typing.Any) -> None:
@@ -134,7 +134,7 @@ class CephBackend(backend.Backend):
         keyring.touch(mode=0o600)
         shutil.copyfile(self.cluster.keyring, keyring)
 
-    def _define_secret(self) -> None:
+    def define_secret(self) -> None:
         """Give libvirt the user's key, as an operator does once for each host."""
         usage = f'client.{self.cluster.user} secret'
         connection = libvirt.open(LIBVIRT)
