@@ -19,7 +19,6 @@ from collections.abc import Mapping
 import dataclasses
 import typing
 
-
 # Files of columns that variants of a row have in common with it.
 SHARED_COLUMNS = frozenset(
     ('test_crash.py', 'test_faults.py', 'test_figures.py', 'test_reboot.py')
