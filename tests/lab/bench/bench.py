@@ -17,6 +17,7 @@ A session of the RPC; it may be killed in the middle of any operation.
 
 import collections
 from collections.abc import Mapping
+import concurrent.futures
 import os
 import pathlib
 import signal
@@ -125,6 +126,25 @@ class Bench:
         """Detach; return the result as data."""
         info = None if connection_info is None else ConnectionInfo.parse(connection_info)
         return self.manager.detach(guest, volume_id, connection_info=info, force=force).to_dict()
+
+    def attach_many(
+        self, connection_infos: list[dict[str, typing.Any]], threads: int, guest: str
+    ) -> float:
+        """Attach volumes in so many threads; detach them; return the seconds of attaching."""
+        infos = [ConnectionInfo.parse(info) for info in connection_infos]
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            began = time.monotonic()
+            attached = [
+                pool.submit(self.manager.attach, info, guest, DiskRequest(bus='scsi'))
+                for info in infos
+            ]
+            for future in attached:
+                future.result()
+            seconds = time.monotonic() - began
+            detached = [pool.submit(self.manager.detach, guest, info.volume_id) for info in infos]
+            for other in detached:
+                other.result()
+        return seconds
 
     def extend(
         self, volume_id: str, size: int, guest: str = guests.LINUX
