@@ -58,6 +58,13 @@ AGENT = (
     'tests/lab/vm/frames.py',
 )
 
+# Of the package, which comes with each run.
+COMMANDS = ('volumedrivers', 'volumedrivers-rootwrap')
+_COMMAND = """\
+#!/bin/sh
+PYTHONPATH=/opt/lab/site exec {python} /opt/lab/site/bin/{name} "$@"
+"""
+
 _MACHINE_ID = '6c6162006c6162006c6162006c616200'
 
 
@@ -200,3 +207,7 @@ def _agent(root: pathlib.Path) -> None:
         shutil.copy(project / name, path)
     shutil.copy(HERE / 'init.sh', root / 'usr/sbin/lab-init')
     (root / 'usr/sbin/lab-init').chmod(0o755)
+    for name in COMMANDS:
+        path = root / 'usr/local/bin' / name
+        path.write_text(_COMMAND.format(name=name, python=f'/{python_tree.PLACE}/bin/python'))
+        path.chmod(0o755)

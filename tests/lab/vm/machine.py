@@ -49,6 +49,10 @@ FROZEN_DEVICES = 'devices'
 _CAPABILITIES = [{'capability': 'x-ignore-shared', 'state': True}]
 
 
+# Ends a machine whose process has gone.
+_WATCH = 'read -r nothing; kill -9 "$1"'
+
+
 class MachineError(Exception):
     """The virtual machine does not start, answer or stop."""
 
@@ -62,6 +66,7 @@ class VirtualMachine:
     :param accelerator: 'kvm' or 'tcg'
     :param size: of its memory, MiB
     :param freezable: memory is kept so that it can be frozen
+    :param lasting: it goes on when this process ends
     :param in_use: files that QEMU keeps locked (shared) as long as it runs
     """
 
@@ -75,6 +80,7 @@ class VirtualMachine:
         size: int = 4096,
         processors: int = 2,
         freezable: bool = False,
+        lasting: bool = False,
         in_use: Sequence[pathlib.Path] = (),
     ) -> None:
         self.directory = directory.absolute()
@@ -85,6 +91,8 @@ class VirtualMachine:
         self.processors = processors
         self._memory = memory.Memory(size << 20) if freezable else None
         self._in_use = in_use
+        self._lasting = lasting
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._pid = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._monitor: qmp.QmpClient | None = None
@@ -115,6 +123,7 @@ class VirtualMachine:
             accelerator=facts['accelerator'],
             size=facts['size'],
             processors=facts['processors'],
+            lasting=True,
         )
         machine._pid = facts['pid']
         machine._address = ('127.0.0.1', facts['port'])
@@ -161,11 +170,14 @@ class VirtualMachine:
     def restore(self, *, timeout: float = 60.0) -> None:
         """Go on from the frozen state, on its disk, and wait for the agent.
 
+        What the machine did before, if it ran, is gone.
+
         :param timeout: seconds
         :raises MachineError
         """
         if self.frozen is None:
             raise MachineError('there is no frozen state to restore')
+        self.stop()
         self._make_overlay()
         self._start(['-incoming', 'defer'], memory_file=self.frozen / FROZEN_MEMORY)
         with self._explained(), (self.frozen / FROZEN_DEVICES).open('rb') as file:
@@ -321,18 +333,15 @@ class VirtualMachine:
         with self.qemu_log.open('wb') as log:
             self._process = subprocess.Popen(
                 [
-                    qemu.program(),
-                    *qemu.accelerator_arguments(self.accelerator),
-                    *('-machine', f'q35,memory-backend={qemu.MEMORY_ID}'),
-                    *('-smp', str(self.processors), '-m', f'{self.size}M'),
-                    *('-object', self._memory_object(memory_file)),
-                    *('-kernel', str(self.image_directory / image.KERNEL)),
-                    *('-initrd', str(self.image_directory / image.INITRD)),
-                    *('-append', qemu.COMMAND_LINE),
-                    # What it flushes is in this kernel's cache, which outlives QEMU;
-                    # on the disk itself it is never needed.
-                    *('-drive', f'file={_OVERLAY},if=none,id=disk,format=qcow2,cache=unsafe'),
-                    *qemu.devices(),
+                    *qemu.arguments(
+                        self.accelerator,
+                        kernel=self.image_directory / image.KERNEL,
+                        initrd=self.image_directory / image.INITRD,
+                        disk=_OVERLAY,
+                        size=self.size,
+                        processors=self.processors,
+                        memory=self._backend(memory_file),
+                    ),
                     *arguments,
                 ],
                 cwd=self.directory,
@@ -345,6 +354,13 @@ class VirtualMachine:
         for file in held:
             file.close()
         self._pid = self._process.pid
+        if not self._lasting:
+            # Its input ends when this process does, however that comes.
+            self._watcher = subprocess.Popen(
+                ['sh', '-c', _WATCH, 'lab-watch', str(self._pid)],
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
         with self._explained():
             self._address = ('127.0.0.1', self._find_port())
         facts = {
@@ -361,15 +377,14 @@ class VirtualMachine:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'w') as file:
             json.dump(facts, file)
 
-    def _memory_object(self, file: pathlib.Path | None) -> str:
-        common = f'id={qemu.MEMORY_ID},size={self.size}M'
+    def _backend(self, file: pathlib.Path | None) -> str:
         if self._memory is not None:
-            return f'memory-backend-file,{common},mem-path={self._memory.path},share=on'
+            return f'memory-backend-file,mem-path={self._memory.path},share=on'
         if file is not None:
-            # Its own copy of each page that it writes; the others are shared
+            # It gets a copy of each page that it writes; the others are shared
             # by all machines that were restored from this state.
-            return f'memory-backend-file,{common},mem-path={file},share=off,readonly=off'
-        return f'memory-backend-ram,{common}'
+            return f'memory-backend-file,mem-path={file},share=off'
+        return 'memory-backend-ram'
 
     def _find_port(self) -> int:
         # QEMU took a free one; no other way leaves it to nobody else meanwhile.
@@ -390,10 +405,10 @@ class VirtualMachine:
                 )
             except agent_client.AgentError as error:
                 if not self.alive():
-                    raise MachineError(f'QEMU ended\n{self._said()}') from error
+                    raise MachineError(f'QEMU ended\n{self.said()}') from error
                 if time.monotonic() > deadline:
                     raise MachineError(
-                        f'no agent within {timeout:g} s ({error})\n{self._said()}'
+                        f'no agent within {timeout:g} s ({error})\n{self.said()}'
                     ) from error
                 patience = min(patience * 1.5, 10.0)
                 time.sleep(0.05)
@@ -407,7 +422,7 @@ class VirtualMachine:
             if status in wanted:
                 return
             if time.monotonic() > deadline:
-                raise MachineError(f'still {status} after {timeout:g} s\n{self._said()}')
+                raise MachineError(f'still {status} after {timeout:g} s\n{self.said()}')
             time.sleep(0.02)
 
     def _await_migration(self, timeout: float = 120.0) -> None:
@@ -419,13 +434,17 @@ class VirtualMachine:
                 return
             if status in {'failed', 'cancelled'} or time.monotonic() > deadline:
                 reason = found.get('error-desc', 'too slow')
-                raise MachineError(f'freezing: {status}: {reason}\n{self._said()}')
+                raise MachineError(f'freezing: {status}: {reason}\n{self.said()}')
             time.sleep(0.05)
 
     def _ended(self) -> None:
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
+        if self._watcher is not None:
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
         deadline = time.monotonic() + 30.0
         if self._process is not None:
             self._process.wait(30.0)
@@ -441,8 +460,9 @@ class VirtualMachine:
         try:
             yield
         except qmp.QmpError as error:
-            raise MachineError(f'{error}\n{self._said()}') from error
+            raise MachineError(f'{error}\n{self.said()}') from error
 
-    def _said(self) -> str:
+    def said(self) -> str:
+        """Return the last lines of its console, and of QEMU."""
         parts = [programs.tail(self.qemu_log), programs.tail(self.console)]
         return '\n'.join(part for part in parts if part)

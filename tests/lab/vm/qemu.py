@@ -67,6 +67,37 @@ def accelerator_arguments(accelerator: str) -> list[str]:
     return ['-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', 'max']
 
 
+def arguments(
+    accelerator: str,
+    *,
+    kernel: pathlib.Path,
+    initrd: pathlib.Path,
+    disk: str,
+    size: int,
+    processors: int,
+    memory: str,
+) -> list[str]:
+    """Return the whole command line, to be run in the machine's directory.
+
+    :param disk: file name of a qcow2 image
+    :param size: of the memory, MiB
+    :param memory: type and properties of the memory's backend, without name and size
+    """
+    kind, _, properties = memory.partition(',')
+    backend = f'{kind},id={MEMORY_ID},size={size}M' + (f',{properties}' if properties else '')
+    return [
+        program(),
+        *accelerator_arguments(accelerator),
+        *('-machine', f'q35,memory-backend={MEMORY_ID}', '-object', backend),
+        *('-smp', str(processors), '-m', f'{size}M'),
+        *('-kernel', str(kernel), '-initrd', str(initrd), '-append', COMMAND_LINE),
+        # What it flushes is in this kernel's cache, which outlives QEMU; on the
+        # disk itself it is never needed.
+        *('-drive', f'file={disk},if=none,id=disk,format=qcow2,cache=unsafe'),
+        *devices(),
+    ]
+
+
 def devices() -> list[str]:
     """Return the arguments that are the same for every machine."""
     arguments = [
