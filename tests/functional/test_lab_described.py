@@ -25,9 +25,14 @@ from lxml import html
 import pytest
 import yaml
 
+from tests.functional import gluster_host
 from volumedrivers.testing.gluster import GlusterServer
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.tgt import IscsiTarget
+
+server = gluster_host.server
+mounts = gluster_host.mounts
+libvirtd = gluster_host.libvirtd
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 MIB = 2**20
@@ -71,14 +76,9 @@ def target(tmp_path: pathlib.Path) -> Iterator[IscsiTarget]:
 
 
 @pytest.fixture
-def gluster(tmp_path: pathlib.Path) -> Iterator[GlusterServer]:
-    with GlusterServer(tmp_path / 'gluster') as started:
-        yield started
-
-
-@pytest.fixture
 def description(
     tmp_path: pathlib.Path,
+    mounts: pathlib.Path,
     libvirtd: PrivateLibvirtd,
     target: IscsiTarget,
 ) -> dict[str, typing.Any]:
@@ -95,9 +95,10 @@ def description(
         'host': {
             'name': 'the machine of this test',
             'python': sys.executable,
+            'package': 'installed',
             'libvirt': libvirtd.uri,
             'guest_logs': str(libvirtd.directory / 'log' / 'qemu'),
-            'state_path': str(tmp_path / 'state'),
+            'state_path': str(mounts),
             'options': {'iscsi_initiator_name': 'iqn.2020-01.test:host'},
         },
         'rows': [
@@ -115,11 +116,11 @@ def description(
     }
 
 
-def share_row(gluster: GlusterServer) -> dict[str, typing.Any]:
+def share_row(server: GlusterServer) -> dict[str, typing.Any]:
     """Two files on a share: one is empty, and one is somebody's."""
     volumes = []
     for volume_id, content in ((FULL, b'somebody'), (SHARED, b'')):
-        image = gluster.brick / f'volume-{volume_id}'
+        image = server.brick / f'volume-{volume_id}'
         with image.open('wb') as file:
             file.truncate(SIZE)
             file.seek(5 * MIB)
@@ -129,7 +130,7 @@ def share_row(gluster: GlusterServer) -> dict[str, typing.Any]:
                 'size': SIZE,
                 'connection_info': {
                     'driver_volume_type': 'glusterfs',
-                    'data': {'export': gluster.export, 'name': image.name, 'format': 'raw'},
+                    'data': {'export': server.export, 'name': image.name, 'format': 'raw'},
                     'serial': volume_id,
                 },
             }
@@ -186,3 +187,35 @@ def test_life_of_a_named_volume(
     assert ' passed' in done.stdout.splitlines()[-1]
     page = html.parse(str(tmp_path / 'report' / 'matrix.html'))
     assert 'the machine of this test' in page.getroot().text_content()
+
+
+def test_by_ssh_and_what_may_not_be_done(
+    tmp_path: pathlib.Path, description: dict[str, typing.Any], server: GlusterServer
+) -> None:
+    """Another machine, a volume that is somebody's, and an operator who allows nothing."""
+    description['allowed'] = []
+    description['host']['ssh'] = 'here'
+    description['host']['ssh_command'] = [script(tmp_path / 'ssh', SSH)]
+    description['rows'] = [share_row(server)]
+    before = (server.brick / f'volume-{FULL}').read_bytes()
+    chosen = ('tests/lab', '-k', 'detach or crash_after_attach or two_guests')
+
+    done, cells = run_lab(tmp_path, description, *chosen)
+    print(done.stdout)
+    assert cells['share', 'detach']['outcome'] == 'error'
+    reason = cells['share', 'detach']['reason'].splitlines()[0]
+    assert f'volume {FULL} holds data in the {8 * MIB} bytes from 0' in reason
+    assert (server.brick / f'volume-{FULL}').read_bytes() == before
+    assert done.returncode == 1
+
+    description['rows'][0]['volumes'][0]['may_be_overwritten'] = True
+    done, cells = run_lab(tmp_path, description, *chosen)
+    print(done.stdout)
+    crash = cells['share', 'crash_after_attach']
+    assert crash['outcome'] == 'does not apply'
+    assert crash['reason'] == 'host.yaml does not allow: crash'
+    for column in ('detach', 'two_guests'):
+        assert cells['share', column]['outcome'] == 'passed in part', cells['share', column]
+        assert 'no command for: seen by target' in cells['share', column]['reason']
+    assert cells['share', 'detach_again']['outcome'] == 'passed'
+    assert done.returncode == 0

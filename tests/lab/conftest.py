@@ -110,6 +110,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Leave a cell empty where what it needs cannot be asked of this storage."""
+    __tracebackhide__ = True
     try:
         return (yield)
     except Exception as error:
@@ -120,6 +121,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Leave a cell empty where what it asks cannot be asked of this storage."""
+    __tracebackhide__ = True
     try:
         return (yield)
     except Exception as error:

@@ -26,8 +26,9 @@ import zipfile
 from tests.lab.vm import wheel
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
-# A run makes it once; its other processes are told where it is.
-VARIABLE = 'VOLUMEDRIVERS_LAB_BUNDLE'
+# A run makes each once; its other processes are told where they are.
+PACKAGE = 'VOLUMEDRIVERS_LAB_BUNDLE'
+LAB = 'VOLUMEDRIVERS_LAB_BUNDLE_OF_TESTS'
 
 # Whose python3 it is follows from PATH there, what it finds from its own place.
 _SCRIPT = """\
@@ -42,30 +43,34 @@ sys.exit({function}())
 """
 
 
-def bundle() -> pathlib.Path:
-    """Return the archive of this run: ``volumedrivers``, its metadata, and ``tests/lab``.
+def bundle(*, package: bool = True) -> pathlib.Path:
+    """Return the archive of this run, a tar file.
 
-    A tar file.  The package is a wheel of the working tree, so what a user
-    would install is what is tested, entry points included.
+    The package is a wheel of the working tree, so what a user would install is
+    what is tested, entry points included.
 
+    :param package: False: only ``tests/lab``
     :raises programs.ProgramFailed
     """
-    known = os.environ.get(VARIABLE)
+    variable = PACKAGE if package else LAB
+    known = os.environ.get(variable)
     if known and pathlib.Path(known).exists():
         return pathlib.Path(known)
     directory = tempfile.mkdtemp(prefix='volumedrivers-bundle-')
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    made = make_bundle(pathlib.Path(directory))
-    os.environ[VARIABLE] = str(made)
+    made = make_bundle(pathlib.Path(directory), package=package)
+    os.environ[variable] = str(made)
     return made
 
 
-def make_bundle(directory: pathlib.Path) -> pathlib.Path:
+def make_bundle(directory: pathlib.Path, *, package: bool) -> pathlib.Path:
     """Make the archive in an empty directory."""
     site = directory / 'site'
-    with zipfile.ZipFile(wheel.build()) as packed:
-        packed.extractall(site)
-    _write_scripts(site)
+    site.mkdir()
+    if package:
+        with zipfile.ZipFile(wheel.build()) as packed:
+            packed.extractall(site)
+        _write_scripts(site)
     tests = site / 'tests'
     tests.mkdir()
     shutil.copy2(REPOSITORY / 'tests' / '__init__.py', tests)

@@ -134,10 +134,8 @@ class DescribedHost(Host):
         self._directory = (
             self._reach.run(['mktemp', '-d', '/tmp/volumedrivers-XXXXXX']).decode().strip()
         )
-        unpack = ['tar', '-x', '-C', self._directory]
-        if self.description.machine.package == INSTALLED:
-            unpack += ['--exclude=./volumedrivers', '--exclude=./volumedrivers-*']
-        self._reach.run(unpack, bundle().read_bytes())
+        archive = bundle(package=self.description.machine.package != INSTALLED)
+        self._reach.run(['tar', '-x', '-C', self._directory], archive.read_bytes())
         guests = self._guests()
         try:
             guests.call('start', timeout=600.0)

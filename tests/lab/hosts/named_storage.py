@@ -28,8 +28,10 @@ from tests.lab.rpc.client import Session
 from tests.lab.storage.backend import Unreachable
 
 MIB = 1 << 20
-# Where a volume is looked at before it is written to, besides its two ends.
-PLACES = 32
+# Up to this size the whole volume is looked at before it is written to.
+SMALL = 256 * MIB
+STEP = 8 * MIB
+PLACES = 256
 COMMAND_TIMEOUT = 600.0  # seconds
 
 
@@ -66,6 +68,7 @@ class NamedStorage:
         self._ours: set[str] = set()
         self._sizes: dict[str, int] = {}
         self._broken: set[tuple[str, str]] = set()
+        self._refused: dict[str, str] = {}
 
     def call(self, call: str, /, timeout: float = TIMEOUT, **arguments: object) -> typing.Any:
         """Call by name, as a session is called."""
@@ -236,6 +239,18 @@ class NamedStorage:
 
     def _require_empty(self, row: Row, volume: Volume) -> None:
         """Look at a volume by a guest, and refuse it unless zeros are all there is."""
+        if volume.volume_id not in self._refused:
+            where = self._find_data(row, volume)
+            if where is None:
+                return
+            self._refused[volume.volume_id] = (
+                f'{self._description.path}: row {row.name}: volume {volume.volume_id} holds data '
+                f'in the {where[1]} bytes from {where[0]}; if it may be lost, say '
+                'may_be_overwritten: true'
+            )
+        raise VolumeHoldsData(self._refused[volume.volume_id])
+
+    def _find_data(self, row: Row, volume: Volume) -> tuple[int, int] | None:
         bench = self._open_bench(row)
         attached = {'volume_id': volume.volume_id, 'guest': 'second'}
         try:
@@ -243,32 +258,27 @@ class NamedStorage:
                 'attach', guest='second', bus='scsi', connection_info=dict(volume.connection_info)
             )
             try:
-                full = [
-                    offset
-                    for offset, length in places(volume.size)
-                    if not bench.call('reads', byte=0, offset=offset, length=length, **attached)
-                ]
+                for offset, length in places(volume.size):
+                    if not bench.call('reads', byte=0, offset=offset, length=length, **attached):
+                        return offset, length
             finally:
                 bench.call('detach', **attached)
         finally:
             bench.end()
-        if full:
-            raise VolumeHoldsData(
-                f'{self._description.path}: row {row.name}: volume {volume.volume_id} holds data '
-                f'(at byte {full[0]}); if it may be lost, say may_be_overwritten: true'
-            )
+        return None
 
 
 def places(size: int) -> list[tuple[int, int]]:
-    """Return where to look at a volume of so many bytes: both ends and some between."""
-    end = min(MIB, size)
-    found = [(0, end)]
-    if size > 2 * MIB:
-        step = (size - 2 * MIB) // PLACES // 4096 * 4096
-        found += [(MIB + step * number, 4096) for number in range(PLACES)]
-    if size > MIB:
-        found.append(((size - end) // 4096 * 4096, min(end, MIB)))
-    return found
+    """Return where to look at a volume of so many bytes, as offsets and lengths.
+
+    A small one is looked at as a whole, of a large one both ends and many
+    places between.
+    """
+    if size <= SMALL:
+        return [(offset, min(STEP, size - offset)) for offset in range(0, size, STEP)]
+    distance = size // PLACES // STEP * STEP or STEP
+    between = [(offset, 64 << 10) for offset in range(STEP, size - STEP, distance)]
+    return [(0, STEP), *between, (size - STEP, STEP)]
 
 
 def _filled(text: str, values: Mapping[str, object]) -> str:

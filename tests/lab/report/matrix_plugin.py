@@ -12,6 +12,7 @@
 
 """Put the matrix together, in the process that has the terminal."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 import datetime
 import pathlib
@@ -38,21 +39,27 @@ class MatrixPlugin:
 
     :param directory: for these files; None: none are written
     :param headings: of all rows there are
+    :param make_screen: called when the run begins, and pytest has its terminal
     """
 
     def __init__(
-        self, directory: pathlib.Path | None, headings: Iterable[cells.Heading], screen: Screen
+        self,
+        directory: pathlib.Path | None,
+        headings: Iterable[cells.Heading],
+        make_screen: Callable[[], Screen],
     ) -> None:
         self.directory = directory
         self.matrix = cells.Matrix(cells.read_columns(_LAB), headings)
         self.run: dict[str, typing.Any] = {'hosts': [], 'versions': {}}
-        self._screen = screen
+        self._make_screen = make_screen
+        self._screen: Screen
         self._began = time.monotonic()
-        self._open: set[tuple[str | None, str]] = set()
 
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
         self._began = time.monotonic()
         self.run['started'] = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
+        self._screen = self._make_screen()
         self._screen.begin(self.matrix)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:

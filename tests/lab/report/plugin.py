@@ -13,6 +13,7 @@
 """Take the report into a run of pytest."""
 
 from collections.abc import Sequence
+import functools
 import pathlib
 
 import pytest
@@ -51,7 +52,7 @@ def register(config: pytest.Config, rows: Sequence[Row]) -> Recorder:
             MatrixPlugin(
                 None if directory is None else pathlib.Path(directory).absolute(),
                 [heading(row) for row in rows],
-                make_screen(config),
+                functools.partial(make_screen, config),
             ),
             'lab-matrix',
         )

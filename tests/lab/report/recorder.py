@@ -122,5 +122,9 @@ def outcome(report: pytest.TestReport) -> tuple[str, str]:
             return cells.EMPTY, reason.removeprefix(cells.DOES_NOT_APPLY)
         return cells.SKIPPED, reason
     if report.failed:
-        return (cells.FAILED if report.when == 'call' else cells.ERROR), report.longreprtext
+        # First the sentence; then how it came to that.
+        crash = getattr(report.longrepr, 'reprcrash', None)
+        sentence = f'{crash.message}\n\n' if crash else ''
+        reason = f'{sentence}{report.longreprtext}'
+        return (cells.FAILED if report.when == 'call' else cells.ERROR), reason
     return cells.PASSED, ''

@@ -33,7 +33,7 @@ MARKS = {
     cells.NOT_RUN: (' .', 'dim'),
 }
 RUNNING = ('>>', 'bold blue')
-_REASON_LINES = 12
+_REASON_LINES = 6
 
 
 class Screen:
@@ -59,7 +59,7 @@ class Screen:
         if cell.outcome != cells.EMPTY:
             self._write(line(cell))
         if cell.outcome in cells.BAD:
-            for text in cell.reason.splitlines()[-_REASON_LINES:]:
+            for text in cell.reason.splitlines()[:_REASON_LINES]:
                 self._write(f'    {text}')
         for note in cell.notes:
             self._write(f'    {note}')

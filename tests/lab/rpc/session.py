@@ -18,10 +18,13 @@ import importlib
 import logging
 import signal
 import socket
+import time
 import traceback
 import typing
 
 from tests.lab.rpc import messages
+
+LOG = logging.getLogger('lab')
 
 
 class Lines(logging.Handler):
@@ -55,6 +58,8 @@ def serve(connection: socket.socket, name: str) -> int:
     log = Lines(connection, name)
     logging.getLogger().addHandler(log)
     logging.getLogger().setLevel(logging.DEBUG)
+    # All drivers, by every session again.
+    logging.getLogger('stevedore').setLevel(logging.INFO)
     served: typing.Any = None
     with connection, connection.makefile('rb') as orders:
         for line in orders:
@@ -98,4 +103,10 @@ def _make(path: str, arguments: dict[str, typing.Any]) -> typing.Any:
 def _call(served: typing.Any, name: str, arguments: dict[str, typing.Any]) -> typing.Any:
     if name.startswith('_'):
         raise AttributeError(f'{name} is not public')
-    return getattr(served, name)(**arguments)
+    # Not the arguments: secrets are among them.
+    LOG.debug('%s begins', name)
+    began = time.monotonic()
+    try:
+        return getattr(served, name)(**arguments)
+    finally:
+        LOG.debug('%s ended after %.3f s', name, time.monotonic() - began)
