@@ -1,4 +1,4 @@
-# Sourced by demo.sh and test.sh: what they need from Debian and PyPI, into
+# Sourced by demo.sh, lab.sh and test.sh: what they need from Debian and PyPI, into
 # the machine and into .venv of this clone.  Both are kept and reused.
 
 say() { printf '\n== %s\n' "$*"; }

@@ -18,13 +18,14 @@ import pathlib
 
 from tests.lab.vm import qemu
 from tests.lab.vm.cache import Cache
+from tests.lab.vm.errors import LabError
 
 VARIABLE = 'VOLUMEDRIVERS_LAB_ACCELERATOR'
 
 _FACTS = 'accelerator.json'
 
 
-class UnknownAccelerator(Exception):
+class UnknownAccelerator(LabError):
     """The variable names none."""
 
 

@@ -27,6 +27,7 @@ import time
 import typing
 
 from tests.lab.vm import frames
+from tests.lab.vm.errors import LabError
 
 # Bytes kept of a stream that nobody reads while the other one is read.
 _MOST_KEPT = 64 << 20
@@ -37,7 +38,7 @@ LOST = 255
 Address = tuple[str, int]
 
 
-class AgentError(Exception):
+class AgentError(LabError):
     """The agent does not answer, or not as it should."""
 
 

@@ -99,10 +99,14 @@ class Lab:
     frozen: pathlib.Path | None
     accelerator: str
 
-    def machine(self, directory: pathlib.Path, *, freezable: bool = False) -> VirtualMachine:
+    def machine(
+        self, directory: pathlib.Path, *, freezable: bool = False, lasting: bool = False
+    ) -> VirtualMachine:
         """Return a machine that is not started yet.
 
         :param directory: its own
+        :param freezable: it is going to be frozen
+        :param lasting: it goes on when this process ends
         """
         return VirtualMachine(
             directory,
@@ -112,6 +116,7 @@ class Lab:
             size=MEMORY,
             processors=PROCESSORS,
             freezable=freezable,
+            lasting=lasting,
             in_use=[entry / IN_USE for entry in (self.image, self.frozen) if entry],
         )
 
@@ -119,7 +124,7 @@ class Lab:
 def build(progress: Progress | None = None, cache: Cache | None = None) -> Lab:
     """Return a lab ready to be restored; builds what is missing.
 
-    :raises Exception: of the modules here; says what is missing or went wrong
+    :raises LabError: says what is missing or went wrong
     """
     progress = progress or Progress()
     waiting = 'waiting for another process, which builds the lab'

@@ -28,6 +28,7 @@ from tests.lab.vm import kernel
 from tests.lab.vm import modules
 from tests.lab.vm import programs
 from tests.lab.vm import python_tree
+from tests.lab.vm.errors import LabError
 from volumedrivers.testing import guests
 
 HERE = pathlib.Path(__file__).parent
@@ -68,7 +69,7 @@ PYTHONPATH=/opt/lab/site exec {python} /opt/lab/site/bin/{name} "$@"
 _MACHINE_ID = '6c6162006c6162006c6162006c616200'
 
 
-class NotRoot(Exception):
+class NotRoot(LabError):
     """Building needs root."""
 
 

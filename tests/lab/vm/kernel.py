@@ -17,6 +17,7 @@ import shutil
 import subprocess
 
 from tests.lab.vm import programs
+from tests.lab.vm.errors import LabError
 
 PACKAGE = 'linux-image-amd64'
 
@@ -54,7 +55,7 @@ LEFT_OUT = (
 )
 
 
-class NoKernel(Exception):
+class NoKernel(LabError):
     """The package of the kernel is not to be had."""
 
 

@@ -33,6 +33,7 @@ from tests.lab.vm import memory
 from tests.lab.vm import programs
 from tests.lab.vm import qemu
 from tests.lab.vm import qmp
+from tests.lab.vm.errors import LabError
 
 # In the directory of a machine.
 _OVERLAY = 'overlay.qcow2'
@@ -53,7 +54,7 @@ _CAPABILITIES = [{'capability': 'x-ignore-shared', 'state': True}]
 _WATCH = 'read -r nothing; kill -9 "$1"'
 
 
-class MachineError(Exception):
+class MachineError(LabError):
     """The virtual machine does not start, answer or stop."""
 
 

@@ -14,8 +14,10 @@
 
 import pathlib
 
+from tests.lab.vm.errors import LabError
 
-class ModuleMissing(Exception):
+
+class ModuleMissing(LabError):
     """The kernel has no such module."""
 
 

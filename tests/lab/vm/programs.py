@@ -20,14 +20,16 @@ import shutil
 import subprocess
 import typing
 
+from tests.lab.vm.errors import LabError
+
 _SHOWN = 20
 
 
-class ProgramMissing(Exception):
+class ProgramMissing(LabError):
     """A program that the lab needs is not installed."""
 
 
-class ProgramFailed(Exception):
+class ProgramFailed(LabError):
     """A program ended with an error."""
 
 

@@ -27,6 +27,7 @@ import sys
 from packaging.requirements import Requirement
 
 from tests.lab.vm import programs
+from tests.lab.vm.errors import LabError
 
 # Debian 12's, for which compiled modules and byte code are made.
 VERSION = (3, 11)
@@ -45,7 +46,7 @@ version = {0}.{1}
 """
 
 
-class WrongPython(Exception):
+class WrongPython(LabError):
     """This environment cannot be copied into the virtual machine."""
 
 

@@ -21,8 +21,10 @@ import threading
 import time
 import typing
 
+from tests.lab.vm.errors import LabError
 
-class QmpError(Exception):
+
+class QmpError(LabError):
     """QEMU refused a command or does not answer."""
 
 
