@@ -48,7 +48,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     plugin.add_options(parser)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    plugin.apply_machines(config)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    plugin.apply_options(config)
     try:
         found = described() or rows.ROWS
     except DescriptionError as error:
@@ -61,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @functools.cache
 def described() -> Sequence[rows.Row] | None:
     """Return the rows of the host that was chosen; None: those of the project."""
-    return open_host(os.environ.get('VOLUMEDRIVERS_LAB_HOST')).rows()
+    return open_host(os.environ.get(plugin.HOST)).rows()
 
 
 def chosen_rows() -> list[rows.Row]:
@@ -69,7 +75,7 @@ def chosen_rows() -> list[rows.Row]:
     found = described()
     if found is not None:
         return list(found)
-    return [row for row in rows.ROWS if row.short or not os.environ.get('VOLUMEDRIVERS_LAB_SHORT')]
+    return [row for row in rows.ROWS if row.short or not os.environ.get(plugin.SHORT)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -155,7 +161,7 @@ def pytest_runtest_teardown(
 def host(pytestconfig: pytest.Config) -> Iterator[Host]:
     """The host under test."""
     recorder: Recorder = pytestconfig.stash[plugin.recorder]
-    with open_host(os.environ.get('VOLUMEDRIVERS_LAB_HOST')) as opened:
+    with open_host(os.environ.get(plugin.HOST)) as opened:
         observed = ObservedHost(opened, recorder)
         recorder.use(observed)
         pytestconfig.stash[lives].host = observed

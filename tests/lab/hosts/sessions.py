@@ -44,6 +44,7 @@ class Sessions:
         self._servers: dict[str, RpcServer] = {}
         self._storage: Session | None = None
         self._watch: Session | None = None
+        self._left: list[str] = []
 
     def begin(self, bench: str, arguments: dict[str, typing.Any], *, storage: bool) -> None:
         """Start both, side by side, and remember what is on the host.
@@ -85,7 +86,7 @@ class Sessions:
 
     def take_log(self) -> list[str]:
         """Return what all sessions have logged since this was asked last."""
-        lines = []
+        lines, self._left = self._left, []
         for name, server in self._servers.items():
             where = '' if name == 'benches' else f'{name} '
             lines += [f'{where}{line}' for line in server.take_log()]
@@ -93,10 +94,11 @@ class Sessions:
 
     def end(self) -> None:
         """End them; forget them where the host has gone."""
-        servers, self._servers = self._servers, {}
-        self._storage = self._watch = None
-        for server in servers.values():
+        for server in self._servers.values():
             server.close()
+        self._left = self.take_log()
+        self._servers = {}
+        self._storage = self._watch = None
 
     def _server(self, name: str, *modules: str) -> RpcServer:
         if name not in self._servers:

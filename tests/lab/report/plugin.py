@@ -14,6 +14,7 @@
 
 from collections.abc import Sequence
 import functools
+import os
 import pathlib
 
 import pytest
@@ -27,12 +28,36 @@ from tests.lab.report.screen import LiveScreen
 from tests.lab.report.screen import Screen
 from tests.lab.rows import Row
 
+HOST = 'VOLUMEDRIVERS_LAB_HOST'
+SHORT = 'VOLUMEDRIVERS_LAB_SHORT'
+
 recorder = pytest.StashKey[Recorder]()
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add ``--lab-report``."""
-    parser.getgroup('lab').addoption(
+    """Add the options of ``tools/lab.sh run``."""
+    group = parser.getgroup('lab')
+    group.addoption(
+        '--host',
+        metavar='FILE',
+        dest='lab_host',
+        help='describes the host and the volumes to be tested; default: the virtual machine',
+    )
+    group.addoption(
+        '--short',
+        action='store_true',
+        dest='lab_short',
+        help='only the rows of the short matrix, which has every protocol once',
+    )
+    group.addoption(
+        '--machines',
+        type=int,
+        default=1,
+        metavar='NUMBER',
+        dest='lab_machines',
+        help='so many virtual machines, which share the rows',
+    )
+    group.addoption(
         '--lab-report',
         metavar='DIRECTORY',
         default='lab-report',
@@ -40,12 +65,27 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
+def apply_options(config: pytest.Config) -> None:
+    """Let the processes of this run know the options."""
+    if config.getoption('lab_host', None):
+        os.environ[HOST] = str(pathlib.Path(config.option.lab_host).absolute())
+    if config.getoption('lab_short', False):
+        os.environ[SHORT] = '1'
+
+
+def apply_machines(config: pytest.Config) -> None:
+    """Have as many processes of pytest as machines; a row stays in one of them."""
+    if config.getoption('lab_machines', 1) > 1 and not hasattr(config, 'workerinput'):
+        config.option.numprocesses = config.option.lab_machines
+        config.option.dist = 'loadgroup'
+
+
 def register(config: pytest.Config, rows: Sequence[Row]) -> Recorder:
     """Let the run record what its tests do, and put the matrix together of that."""
     made = Recorder()
     config.stash[recorder] = made
     config.pluginmanager.register(made, 'lab-recorder')
-    if not hasattr(config, 'workerinput'):
+    if not hasattr(config, 'workerinput') and not config.option.collectonly:
         # Without the option the tests of the lab are a part of some larger run.
         directory = config.getoption('lab_report', None)
         config.pluginmanager.register(
