@@ -4,6 +4,9 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LANG=C.UTF-8 HOME=/root
 exec </dev/console >/dev/console 2>&1
 
+# As systemd has it: a guest has a view of the mounts of its own, and a share that
+# is mounted later has to come up there too.
+mount --make-rshared /
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs -o mode=755 run /run
