@@ -29,7 +29,6 @@ from tests.lab.vm.build import PYTHON
 from tests.lab.vm.build import SITE
 from tests.lab.vm.build import build
 from tests.lab.vm.build import push
-from tests.lab.vm.build import build
 from tests.lab.vm.machine import VirtualMachine
 
 TIMEOUT = 900.0  # seconds, to bring everything up
