@@ -81,6 +81,8 @@ ISER_MULTIPATH = {'iser_use_multipath': True}
 TWO = {'portals': 2}
 CHAP = {'chap': True}
 SECRET = {'encrypted': True}
+# os-brick looks every two seconds; udev may need longer on an emulated machine.
+PATIENT = {'num_volume_scan_tries': 20}
 
 # Of a row for something that os-brick cannot do.
 NO_NVME_DM = (
@@ -168,8 +170,16 @@ ISER = (
 )
 
 FIBRE_CHANNEL = (
-    Row('fc', 'fibre_channel', 'fibre_channel', bus='scsi'),
-    Row('fc-multipath', 'fibre_channel', 'fibre_channel', TWO, MULTIPATH, paths=2, short=True),
+    Row('fc', 'fibre_channel', 'fibre_channel', {}, PATIENT, bus='scsi'),
+    Row(
+        'fc-multipath',
+        'fibre_channel',
+        'fibre_channel',
+        TWO,
+        MULTIPATH | PATIENT,
+        paths=2,
+        short=True,
+    ),
 )
 
 NVME = (

@@ -44,6 +44,7 @@ from volumedrivers.host import connector_properties
 from volumedrivers.libvirt.hypervisor import Hypervisor
 
 STATE = pathlib.Path('/var/lib/lab')
+DEVICE_NAME_TIMEOUT = 60.0  # seconds
 
 
 class Keys:
@@ -294,7 +295,12 @@ def make_conf(options: Mapping[str, typing.Any]) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     opts.register_opts(conf)
     conf([], project='volumedrivers', default_config_files=[])
-    defaults = {'state_path': str(STATE), 'lock_path': str(STATE / 'lock')}
+    defaults = {
+        'state_path': str(STATE),
+        'lock_path': str(STATE / 'lock'),
+        # udev takes its time where everything is emulated.
+        'device_name_timeout': DEVICE_NAME_TIMEOUT,
+    }
     for name, value in {**defaults, **options}.items():
         conf.set_override(name, value, opts.GROUP.name)
     bootstrap.setup(conf)
