@@ -41,6 +41,9 @@ import typing
 
 from tests.lab.vm import frames
 
+# Printed when commands can come.
+READY = 'the agent listens'
+
 # Bytes kept for somebody who does not take them; then the other side waits.
 _MOST_KEPT = 1 << 20
 
@@ -345,6 +348,7 @@ def _failure(number: int | None, reason: str) -> bytes:
 def main() -> typing.NoReturn:
     token = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
     listener = socket.create_server(('', int(sys.argv[1])), backlog=64)
+    print(READY, flush=True)
     Agent(listener, token).serve()
 
 

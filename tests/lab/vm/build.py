@@ -134,7 +134,7 @@ def build(progress: Progress | None = None, cache: Cache | None = None) -> Lab:
     chosen = accelerator.choose(cache, made / image.KERNEL)
     lab = Lab(made, None, chosen)
     with cache.reading(made):
-        key = _frozen_key(image_key, chosen)
+        key = _frozen_key((made / image.IDENTITY).read_text(), chosen)
         frozen = cache.get('frozen', key, lambda directory: _freeze(lab, directory, progress))
     return Lab(made, frozen, chosen)
 
@@ -154,14 +154,15 @@ def _image_key() -> str:
     )
 
 
-def _frozen_key(image_key: str, chosen: str) -> str:
+def _frozen_key(identity: str, chosen: str) -> str:
     files = closure(list(STEPS.values()))
     # Back ends are loaded by name.
     files.update((_HERE.parent / 'storage').rglob('*.py'))
     files.add(pathlib.Path(qemu.__file__))
     # The guest inside runs before the state is frozen.
     files.add(pathlib.Path(guests.__file__))
-    facts = [image_key, chosen, str(MEMORY), str(PROCESSORS), qemu.version()]
+    # What was frozen on one image goes wrong on another, however alike they are.
+    facts = [identity, chosen, str(MEMORY), str(PROCESSORS), qemu.version()]
     return key_of([*facts, *content_of(files, PROJECT)])
 
 

@@ -22,6 +22,7 @@ import concurrent.futures
 import os
 import pathlib
 import shutil
+import uuid
 
 from tests.lab.vm import initrd
 from tests.lab.vm import kernel
@@ -39,6 +40,9 @@ SUITE = 'bookworm'
 DISK = 'disk.raw'
 KERNEL = 'vmlinuz'
 INITRD = 'initrd'
+
+# Another one with each build, whatever went into it.
+IDENTITY = 'identity'
 
 DISK_SIZE = 8 << 30
 
@@ -105,6 +109,7 @@ def make(directory: pathlib.Path, phase: Callable[[str, Callable[[], str | None]
             job.result()
     phase('image', lambda: _assemble(directory, parts))
     shutil.rmtree(parts)
+    (directory / IDENTITY).write_text(f'{uuid.uuid4()}\n')
 
 
 def _root(root: pathlib.Path) -> str:
@@ -116,6 +121,7 @@ def _root(root: pathlib.Path) -> str:
         '--aptopt=APT::Install-Recommends "false"',
         '--dpkgopt=force-unsafe-io',
         *(f'--dpkgopt=path-exclude={pattern}' for pattern in LEFT_OUT),
+        *(f'--aptopt={setting}' for setting in _proxies()),
     ]
     programs.run(
         [programs.find('mmdebstrap', 'mmdebstrap'), *options, SUITE, root, *_sources()],
@@ -146,6 +152,13 @@ def _sources() -> list[pathlib.Path]:
         *directory.glob('sources.list.d/*.sources'),
     ]
     return sorted(path for path in found if SUITE in path.read_text() and _of_debian(path))
+
+
+def _proxies() -> list[str]:
+    """Return this machine's settings of apt for a proxy."""
+    tool = programs.find('apt-config', 'apt')
+    names = ('Acquire::http::Proxy', 'Acquire::https::Proxy')
+    return programs.run([tool, 'dump', *names]).splitlines()
 
 
 def _of_debian(path: pathlib.Path) -> bool:
@@ -179,6 +192,7 @@ def _assemble(directory: pathlib.Path, parts: pathlib.Path) -> str:
     # With a journal: what was synchronised before a power cut is there after it.
     options = ['-q', '-F', '-L', 'lab', '-J', 'size=64', '-N', '262144', '-m', '0']
     programs.run([programs.find('mkfs.ext4', 'e2fsprogs'), *options, '-d', root, disk])
+    disk.chmod(0o444)
     return f'{disk.stat().st_blocks * 512 >> 20} MiB'
 
 

@@ -27,6 +27,7 @@ import tempfile
 import time
 import typing
 
+from tests.lab.vm import agent
 from tests.lab.vm import agent_client
 from tests.lab.vm import image
 from tests.lab.vm import memory
@@ -166,6 +167,7 @@ class VirtualMachine:
         if not overlay.exists():
             self._make_overlay()
         self._start([])
+        self._await_console(agent.READY, timeout)
         self._await_agent(timeout)
 
     def restore(self, *, timeout: float = 60.0) -> None:
@@ -395,6 +397,17 @@ class VirtualMachine:
         if not found:
             raise MachineError(f'QEMU forwards no port to the agent: {text}')
         return int(found[1])
+
+    def _await_console(self, text: str, timeout: float) -> None:
+        # Questions that come too early are answered late: they are sent again
+        # at longer and longer intervals.
+        deadline = time.monotonic() + timeout
+        while text not in self.console.read_text(errors='replace'):
+            if not self.alive():
+                raise MachineError(f'QEMU ended\n{self.said()}')
+            if time.monotonic() > deadline:
+                raise MachineError(f'no {text!r} within {timeout:g} s\n{self.said()}')
+            time.sleep(0.05)
 
     def _await_agent(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
