@@ -116,7 +116,8 @@ def place(item: pytest.Item) -> tuple[str | None, str]:
 def outcome(report: pytest.TestReport) -> tuple[str, str]:
     """Return the outcome of a report in the words of the matrix, and the reason."""
     if report.skipped:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        where = report.longrepr
+        reason = str(where[2] if isinstance(where, tuple | list) else where)
         reason = reason.removeprefix('Skipped: ')
         if reason.startswith(cells.DOES_NOT_APPLY):
             return cells.EMPTY, reason.removeprefix(cells.DOES_NOT_APPLY)

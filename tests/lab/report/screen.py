@@ -94,10 +94,12 @@ class LiveScreen(Screen):
     def __init__(self, console: rich_console.Console) -> None:
         super().__init__(console.print)
         self._running: set[tuple[str | None, str]] = set()
-        self._live = Live(console=console, refresh_per_second=2, get_renderable=self.table)
+        self._console = console
+        self._live: Live
 
     def begin(self, matrix: cells.Matrix) -> None:
         super().begin(matrix)
+        self._live = Live(console=self._console, refresh_per_second=2, get_renderable=self.table)
         self._live.start()
 
     def begun(self, cell: cells.Cell) -> None:
