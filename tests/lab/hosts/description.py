@@ -197,7 +197,7 @@ def _row(
     if bool(volumes) == (cinder is not None):
         raise section.wrong('volumes', 'has to be there, or cinder, and not both')
     kinds = {str(volume.connection_info['driver_volume_type']) for volume in volumes}
-    protocol = section.take('protocol', str, kinds.pop() if len(kinds) == 1 else None)
+    protocol = section.take('protocol', str, next(iter(kinds)) if len(kinds) == 1 else None)
     if protocol is None or kinds - {protocol}:
         raise section.wrong('protocol', 'is not said, or the volumes are of different ones')
     missing = section.take('missing', dict, {})
