@@ -12,10 +12,13 @@
 
 """Dell PowerFlex, once called ScaleIO."""
 
+import os
+
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.protocol_data import ScaleIOData
 
 
@@ -33,6 +36,24 @@ class ScaleIOVolumeDriver(BlockDeviceDriver):
     def connector_options(self) -> dict[str, object]:
         """Attempts to find the device."""
         return {'device_scan_attempts': self.conf.num_volume_scan_tries}
+
+    def extend_volume(
+        self,
+        connection_info: ConnectionInfo,
+        attachment: str,
+        requested_size: int,
+        *,
+        volume: ConnectedVolume | None = None,
+    ) -> int:
+        """Let os-brick rescan; it has to know the id, which only connecting asks for by name."""
+        data = connection_info.data
+        if isinstance(data, ScaleIOData) and data.scaleio_volume_id is None and volume is not None:
+            # /dev/disk/by-id/emc-vol-SYSTEM-VOLUME
+            name = os.path.basename(volume.path or '')
+            if name.startswith('emc-vol-'):
+                found = {'scaleIO_volume_id': name.rpartition('-')[2]}
+                connection_info = connection_info.updated({}, found)
+        return super().extend_volume(connection_info, attachment, requested_size, volume=volume)
 
     def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
         """The gateway maps the volume, unless the back end has done that."""
