@@ -318,6 +318,14 @@ STAND_INS = (
         short=True,
     ),
     Row(
+        'lightos',
+        'lightos',
+        'lightos',
+        paths=2,
+        stand_in="a discovery client that reads os-brick's files, and nvmet",
+        short=True,
+    ),
+    Row(
         'huaweisds',
         'huaweisdshypervisor',
         'huaweisds',
@@ -370,5 +378,30 @@ ROWS = (
     *LVM,
     *STAND_INS,
 )
+
+# With a Cinder in front; the names are those of its back ends and volume types.
+_FILE_IN_USE = "Cinder's NFS driver refuses it while a guest has the file (bug 1870367)"
+_ASSISTED = (
+    "Cinder's NFS driver leaves it to the compute API (os-assisted-volume-snapshots), which is "
+    'no part of this package'
+)
+CINDER_ROWS = (
+    Row('cinder-lvm-iscsi', 'iscsi', 'cinder'),
+    Row('cinder-lvm-nvme', 'nvmeof', 'cinder'),
+    Row(
+        'cinder-nfs',
+        'nfs',
+        'cinder',
+        missing={
+            'cinder_extend': _FILE_IN_USE,
+            'cinder_extended': _FILE_IN_USE,
+            'cinder_snapshot_in_use': _ASSISTED,
+        },
+    ),
+    Row('cinder-rbd', 'rbd', 'cinder'),
+)
+
+# Files whose tests are for rows of their own, not for those above.
+OF_FILES = {'test_cinder.py': CINDER_ROWS}
 
 BY_NAME = {row.name: row for row in ROWS}

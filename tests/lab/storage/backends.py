@@ -26,6 +26,7 @@ BACKENDS = {
     # Stand-ins of vendors whose hardware cannot be here.
     'scaleio': 'tests.lab.standins.scaleio:ScaleIOBackend',
     'storpool': 'tests.lab.standins.storpool:StorPoolBackend',
+    'lightos': 'tests.lab.standins.lightos:LightOSBackend',
     'huaweisds': 'tests.lab.standins.huawei:HuaweiBackend',
     'quobyte': 'tests.lab.standins.quobyte:QuobyteBackend',
     'vzstorage': 'tests.lab.standins.vzstorage:VzstorageBackend',
