@@ -39,7 +39,7 @@ from tests.lab.report.recorder import Recorder
 TIMEOUT = 1800  # seconds
 
 # What all rows go through together, so no row can have the host anew meanwhile.
-TOGETHER = 'power_cut'
+TOGETHER = ('power_cut', 'cinder')
 
 lives = pytest.StashKey[Lives]()
 
@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         found = described() or rows.ROWS
     except DescriptionError as error:
         raise pytest.UsageError(str(error)) from None
-    recorder = plugin.register(config, found)
+    recorder = plugin.register(config, [*found, *rows.CINDER_ROWS])
     recorder.know([PASSPHRASE])
     config.stash[lives] = Lives(recorder)
 
@@ -70,24 +70,32 @@ def described() -> Sequence[rows.Row] | None:
     return open_host(os.environ.get(plugin.HOST)).rows()
 
 
-def chosen_rows() -> list[rows.Row]:
-    """Return the rows of this run."""
+def chosen_rows(file: str = '') -> list[rows.Row]:
+    """Return the rows of this run, or those for the tests of a file that has its own."""
+    own = rows.OF_FILES.get(file)
     found = described()
     if found is not None:
-        return list(found)
-    return [row for row in rows.ROWS if row.short or not os.environ.get(plugin.SHORT)]
+        return [] if own else list(found)
+    return [row for row in own or rows.ROWS if row.short or not os.environ.get(plugin.SHORT)]
+
+
+def pytest_ignore_collect(collection_path: pathlib.Path) -> bool | None:
+    """Leave out a file that has rows of its own, none of which is in this run."""
+    name = collection_path.name
+    return True if name in rows.OF_FILES and not chosen_rows(name) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Let a test that asks for a row run once for each; a row stays on one machine."""
     if 'row' not in metafunc.fixturenames:
         return
-    together = TOGETHER if TOGETHER in metafunc.fixturenames else None
+    together = next((name for name in TOGETHER if name in metafunc.fixturenames), None)
+    file = pathlib.Path(str(metafunc.module.__file__)).name
     metafunc.parametrize(
         'row',
         [
             pytest.param(row, id=row.name, marks=pytest.mark.xdist_group(together or row.name))
-            for row in chosen_rows()
+            for row in chosen_rows(file)
         ],
         scope='module',
     )
@@ -103,7 +111,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not is_of_lab(item.path):
             return 0, 0, 0
         row = _row(item)
-        if row is None or TOGETHER in getattr(item, 'fixturenames', ()):
+        if row is None or _is_together(item):
             return 2, 0, 0
         return 1, order[row.name], files.get(item.path.name, len(files))
 
@@ -152,7 +160,7 @@ def pytest_runtest_teardown(
                 row=_row(item),
                 next_row=None if nextitem is None else _row(nextitem),
                 same_module=nextitem is not None and nextitem.path == item.path,
-                together=TOGETHER in getattr(item, 'fixturenames', ()),
+                together=_is_together(item),
             )
     return result
 
@@ -187,6 +195,10 @@ def life(request: pytest.FixtureRequest, row: rows.Row, host: Host) -> Life:
 def _row(item: pytest.Item) -> rows.Row | None:
     callspec = getattr(item, 'callspec', None)
     return None if callspec is None else callspec.params.get('row')
+
+
+def _is_together(item: pytest.Item) -> bool:
+    return not set(TOGETHER).isdisjoint(getattr(item, 'fixturenames', ()))
 
 
 def _skip_if_unreachable(error: BaseException) -> None:

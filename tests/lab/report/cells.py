@@ -45,6 +45,7 @@ FILES = (
     'test_crash.py',
     'test_faults.py',
     'test_reboot.py',
+    'test_cinder.py',
     'test_figures.py',
 )
 

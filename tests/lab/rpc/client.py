@@ -127,11 +127,14 @@ class Session:
         self.server.send({'session': self.name, 'kill': True})
         self.server.wait_ended(self.name)
 
-    def end(self) -> None:
-        """Let it finish what it does, and end."""
+    def end(self, timeout: float = 30.0) -> None:
+        """Let it finish what it does, and end.
+
+        :param timeout: seconds for that
+        """
         if not self.ended:
             self.server.send({'session': self.name, 'close': True})
-            self.server.wait_ended(self.name)
+            self.server.wait_ended(self.name, timeout)
 
     @property
     def ended(self) -> bool:
