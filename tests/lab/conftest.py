@@ -24,6 +24,7 @@ import pytest
 from tests.lab import rows
 from tests.lab.hosts.checked import DescriptionError
 from tests.lab.hosts.host import Host
+from tests.lab.hosts.host import HostError
 from tests.lab.hosts.observed import ObservedHost
 from tests.lab.hosts.observed import why_unreachable
 from tests.lab.hosts.open import open_host
@@ -37,6 +38,9 @@ from tests.lab.report.recorder import Recorder
 
 # Emulated, and the first cell of a machine waits until it is up.
 TIMEOUT = 1800  # seconds
+
+# The exit status of a run without a host, as tools/lab.sh has it.
+NO_HOST = 3
 
 # What all rows go through together, so no row can have the host anew meanwhile.
 TOGETHER = ('power_cut', 'cinder')
@@ -169,11 +173,21 @@ def pytest_runtest_teardown(
 def host(pytestconfig: pytest.Config) -> Iterator[Host]:
     """The host under test."""
     recorder: Recorder = pytestconfig.stash[plugin.recorder]
-    with open_host(os.environ.get(plugin.HOST)) as opened:
-        observed = ObservedHost(opened, recorder)
+    observed = ObservedHost(open_host(os.environ.get(plugin.HOST)), recorder)
+    try:
+        observed.__enter__()
         recorder.use(observed)
-        pytestconfig.stash[lives].host = observed
-        yield observed
+    except Exception as error:
+        reason = f'there is no host to test: {type(error).__name__}: {error}'
+        if hasattr(pytestconfig, 'workerinput'):
+            # xdist has no way to end the whole run from here.
+            raise HostError(reason) from None
+        # Once, and not by every cell.
+        pytest.exit(reason, NO_HOST)
+    pytestconfig.stash[lives].host = observed
+    yield observed
+    pytestconfig.stash[lives].host = None
+    observed.__exit__(None, None, None)
 
 
 @pytest.fixture(autouse=True)
