@@ -20,6 +20,7 @@ import os
 import pathlib
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -75,6 +76,9 @@ def answers() -> bool:
 
 def start_linux(hypervisor: Hypervisor) -> None:
     """Start the guest with a Linux, and leave it running."""
+    # QEMU is nobody's there, and what it boots is in root's own cache.
+    for directory in guests.boot_files()[1].parents:
+        directory.chmod(directory.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
     lab_guests.DIRECTORY.mkdir(exist_ok=True)
     linux = guests.CooperatingGuest(
         hypervisor, lab_guests.DIRECTORY, lab_guests.LINUX, boot_timeout=BOOT_TIMEOUT
