@@ -186,6 +186,7 @@ NVME = (
     Row('nvme-tcp', 'nvmeof', 'nvme_tcp'),
     Row('nvme-tcp-old', 'nvmeof', 'nvme_tcp', {'form': 'old'}, like='nvme-tcp'),
     Row('nvme-tcp-nguid', 'nvmeof', 'nvme_tcp', {'known_by': 'nguid'}, like='nvme-tcp'),
+    Row('nvme-tcp-4k', 'nvmeof', 'nvme_tcp', {'block': 4096}, like='nvme-tcp'),
     Row('nvme-tcp-ipv6', 'nvmeof', 'nvme_tcp', {'ipv6': True}, like='nvme-tcp'),
     Row('nvme-tcp-shared-subsystem', 'nvmeof', 'nvme_tcp', {'subsystem': 'shared'}),
     Row('nvme-tcp-multipath', 'nvmeof', 'nvme_tcp', TWO, MULTIPATH, paths=2, short=True),

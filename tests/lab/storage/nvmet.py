@@ -21,6 +21,7 @@ import uuid
 from tests.lab.storage import backend
 from tests.lab.storage import connections
 from tests.lab.storage import daemons
+from tests.lab.storage import loop
 from tests.lab.storage import networks
 from tests.lab.storage import nvmet_config
 from tests.lab.storage import packet_filter
@@ -41,6 +42,7 @@ from tests.lab.storage.records import Records
 
 PREFIX = 'nqn.2026-01.org.volumedrivers.lab'
 NONE = str(uuid.UUID(int=0))
+SMALL = 512  # bytes of a block
 # A subsystem has a service number of its own, so that the connections to it
 # can be told from those to others.
 SERVICES = {'tcp': range(4500, 4900), 'rdma': range(4900, 5300)}
@@ -54,8 +56,8 @@ class NvmeVolume(ImageVolume):
 
     Its record: ``transport``, ``subsystem`` (None: its own), ``serial``,
     ``service``, ``portals`` (addresses), ``number`` (NSID), ``uuid`` and
-    ``nguid``, ``form`` (old or new), ``shows``: what is under that number: its
-    own file, nothing, or the volume whose id it is.
+    ``nguid``, ``block`` (bytes: 512 or 4096), ``form`` (old or new), ``shows``:
+    what is under that number: its own file, nothing, or the volume whose id it is.
     """
 
     @property
@@ -92,7 +94,12 @@ class NvmeVolume(ImageVolume):
         if shows == NOTHING:
             self.subsystem.hide(number)
         else:
-            self.subsystem.put(number, other.image, other.record['uuid'], other.record['nguid'])
+            record = other.record
+            self.subsystem.put(number, other.device(), record['uuid'], record['nguid'])
+
+    def device(self) -> pathlib.Path:
+        """Return what nvmet opens: a loop device has small blocks, a file large ones."""
+        return loop.attach(self.image) if self.record['block'] == SMALL else self.image
 
     def connection_info(self) -> dict[str, typing.Any]:
         """Return what Cinder's nvmet target says, in its first form or its second."""
@@ -128,6 +135,8 @@ class NvmeVolume(ImageVolume):
     def grow(self, size: int) -> None:
         """Let the file grow, and the target tell the host."""
         self.resize_image(size)
+        if self.record['block'] == SMALL:
+            loop.grow(self.image)
         self.subsystem.measure(self.record['number'])
 
     def identity(self) -> str:
@@ -167,6 +176,7 @@ class NvmeVolume(ImageVolume):
             for port in self.ports():
                 port.down()
             subsystem.down()
+        loop.detach(self.image)
         remove_image(self.records, self.volume_id)
         self.records.forget(self.volume_id)
 
@@ -184,6 +194,8 @@ class NvmeBackend(backend.Backend):
         self.network_up()
         with _lock:
             daemons.host_nqn()
+            daemons.loop_rules_up()
+            modprobe('loop')
             modprobe('nvmet', f'nvmet-{self.transport}', 'nvme-core', f'nvme-{self.transport}')
             for name in self.records.names():
                 self.find_volume(name).serve()
@@ -200,8 +212,8 @@ class NvmeBackend(backend.Backend):
         """Make a volume.
 
         :param variant: ``portals`` (1 or 2), ``ipv6``, ``form`` (``old``),
-            ``subsystem`` (name of one that has several volumes), ``known_by``
-            (``nguid``), ``encrypted``, ``multiattach``
+            ``block`` (4096), ``subsystem`` (name of one that has several
+            volumes), ``known_by`` (``nguid``), ``encrypted``, ``multiattach``
         """
         record = make_record(volume_id, **variant)
         with self.records.locked():
@@ -310,6 +322,7 @@ def make_record(
     portals: int = 1,
     ipv6: bool = False,
     form: str = 'new',
+    block: int = SMALL,
     subsystem: str | None = None,
     known_by: str = 'uuid',
     encrypted: bool = False,
@@ -325,6 +338,7 @@ def make_record(
         'uuid': volume_id if known_by == 'uuid' else NONE,
         'nguid': str(uuid.uuid4()),
         'form': form,
+        'block': block,
         'shows': OWN,
         'encrypted': encrypted,
         'multiattach': multiattach,

@@ -76,8 +76,8 @@ class Subsystem:
         where = self.path / 'namespaces'
         return sorted(int(entry.name) for entry in where.iterdir()) if where.is_dir() else []
 
-    def put(self, number: int, image: pathlib.Path, uuid: str, nguid: str) -> None:
-        """Serve a file under a number, in place of what is there; twice is fine.
+    def put(self, number: int, device: pathlib.Path, uuid: str, nguid: str) -> None:
+        """Serve a device or file under a number, in place of what is there; twice is fine.
 
         :param uuid: with hyphens; all zeros: it has none
         :param nguid: the same
@@ -85,12 +85,12 @@ class Subsystem:
         place = self.path / 'namespaces' / str(number)
         place.mkdir(exist_ok=True)
         if read(place / 'enable') == '1':
-            if read(place / 'device_path') == str(image):
+            if read(place / 'device_path') == str(device):
                 return
             write(place / 'enable', 0)
-        # Through the page cache, so that who reads the file sees what was written.
+        # A file through the page cache, so that who reads it sees what was written.
         write(place / 'buffered_io', 1)
-        write(place / 'device_path', image)
+        write(place / 'device_path', device)
         write(place / 'device_uuid', uuid)
         write(place / 'device_nguid', nguid)
         write(place / 'enable', 1)
