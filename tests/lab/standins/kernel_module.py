@@ -46,10 +46,11 @@ def load(name: str, original: str, exchange: tuple[tuple[bytes, bytes], ...]) ->
     *needed, file = _files_of(original)
     for each in needed:
         subprocess.run(['modprobe', each.name.partition('.')[0]], check=True)
-    with tempfile.NamedTemporaryFile(suffix=f'-{name}.ko') as copy:
-        copy.write(renamed(file.read_bytes(), exchange))
-        copy.flush()
-        subprocess.run(['insmod', copy.name], check=True)
+    with tempfile.TemporaryDirectory() as directory:
+        # The kernel takes none that somebody may still write to.
+        copy = pathlib.Path(directory, f'{name}.ko')
+        copy.write_bytes(renamed(file.read_bytes(), exchange))
+        subprocess.run(['insmod', str(copy)], check=True)
 
 
 def renamed(module: bytes, exchange: tuple[tuple[bytes, bytes], ...]) -> bytes:
