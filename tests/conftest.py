@@ -39,14 +39,16 @@ for _name in [name for name in os.environ if name.startswith('OS_')]:
 
 # Every Registry looks for plug-ins, and reads the metadata of all packages for
 # it; they do not change while the tests run, except where a test adds a path.
-_PATH = list(sys.path)
 _look = importlib.metadata.entry_points
-_look_once = functools.cache(_look)
 
 
-def _entry_points(**wanted: typing.Any) -> importlib.metadata.EntryPoints:
-    found = (_look_once if sys.path == _PATH else _look)(**wanted)
-    return typing.cast(importlib.metadata.EntryPoints, found)
+@functools.cache
+def _look_once(_path: tuple[str, ...], **wanted: str) -> typing.Any:
+    return _look(**wanted)
+
+
+def _entry_points(**wanted: str) -> typing.Any:
+    return _look_once(tuple(sys.path), **wanted)
 
 
 importlib.metadata.entry_points = _entry_points
