@@ -45,16 +45,22 @@ class LoopbackServer:
         self._server = _Server(('127.0.0.1', port), _Handler)
         self._server.application = application
         self.url = f'http://127.0.0.1:{self._server.server_address[1]}'
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), daemon=True, name='wsgi'
-        )
+        self._is_open = True
+        self._thread = threading.Thread(target=self._serve, daemon=True, name='wsgi')
         self._thread.start()
+
+    def _serve(self) -> None:
+        while self._is_open:
+            self._server.handle_request()
 
     def stop(self) -> None:
         """Accept nothing more, close what is open, and give the port back."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._is_open = False
+        with contextlib.suppress(OSError):  # it was stopped before
+            # Whoever waits for a client is told that none will come.
+            self._server.socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+        self._server.server_close()
         self._server.close_connections()
 
 
