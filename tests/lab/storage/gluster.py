@@ -70,7 +70,7 @@ class GlusterBackend(ShareBackend):
             self._gluster('volume', 'start', VOLUME)
         elif self._brick.pid() is None:
             self._gluster('volume', 'start', VOLUME, 'force')
-        wait_until(self.is_up, 'the brick to serve', timeout=120)
+        wait_until(self.is_up, 'the brick to serve', timeout=400)
 
     def is_up(self) -> bool:
         brick = self._brick.pid()
@@ -116,7 +116,7 @@ class GlusterBackend(ShareBackend):
             '-p',
             str(self._glusterd.pid_file),
         )
-        wait_until(self._answers, 'glusterd to answer', timeout=120)
+        wait_until(self._answers, 'glusterd to answer', timeout=400)
 
     def _answers(self) -> bool:
         try:

@@ -53,7 +53,7 @@ class NfsBackend(ShareBackend):
         if fresh:
             # No client can have anything to reclaim.
             nfsd.end_grace()
-        wait_until(self.is_up, 'nfsd to serve', timeout=120)
+        wait_until(self.is_up, 'nfsd to serve', timeout=400)
 
     def is_up(self) -> bool:
         return nfsd.threads() > 0 and 'mountd' in _registered() and listens(nfsd.PORT, ADDRESS)

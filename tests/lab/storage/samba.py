@@ -101,7 +101,7 @@ class SmbBackend(ShareBackend):
         if self._smbd.pid() is None:
             self._configure()
             self._smbd.start('smbd', '-D', '-s', str(self._conf))
-        wait_until(self.is_up, 'smbd to serve', timeout=120)
+        wait_until(self.is_up, 'smbd to serve', timeout=400)
 
     def is_up(self) -> bool:
         return self._smbd.pid() is not None and listens(PORT, ADDRESS)

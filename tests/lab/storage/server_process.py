@@ -21,7 +21,7 @@ import subprocess
 from tests.lab.waiting import wait_until
 
 _COMM_LENGTH = 15  # the kernel keeps no more of a name
-_DEADLINE = 120.0  # seconds
+_DEADLINE = 400.0  # seconds
 
 
 class CommandFailed(Exception):
