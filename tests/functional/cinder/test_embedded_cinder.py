@@ -34,7 +34,6 @@ from volumedrivers.host import connector_properties
 from volumedrivers.host import mount_table
 from volumedrivers.host import share
 from volumedrivers.libvirt.guest import Guest
-from volumedrivers.testing.cinder import preload
 from volumedrivers.testing.cinder.backends import Backend
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
@@ -249,15 +248,13 @@ class Unready(NfsBackend):
         return {**super().prepare(directory), 'nfs_shares_config': str(directory / 'none')}
 
 
-def test_back_end_that_is_not_ready(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    preload.load()
-    from volumedrivers.testing.cinder import prompt_scheduler
-
-    monkeypatch.setattr(prompt_scheduler, '_SECONDS', 0.5)
+def test_back_end_that_is_not_ready(tmp_path: pathlib.Path) -> None:
     backend = Unready()
-    cinder = EmbeddedCinder(tmp_path / 'first', [IscsiBackend(), backend])
+    cinder = EmbeddedCinder(
+        tmp_path / 'first',
+        [IscsiBackend(), backend],
+        options={'DEFAULT': {'testing_ready_timeout': '0.5'}},
+    )
     with pytest.raises(exception.DeadlineExceeded, match=r'Cinder to be ready on embedded@nfs\b'):
         cinder.start()
     assert not cinder.is_running

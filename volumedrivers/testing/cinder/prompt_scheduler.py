@@ -25,8 +25,17 @@ from oslo_config import cfg
 
 from volumedrivers import exception
 
-_SECONDS = 30.0
+# Of group [DEFAULT]; for machines that are slower than most.
+OPTIONS = (
+    cfg.FloatOpt(
+        'testing_ready_timeout',
+        default=30.0,
+        help='Seconds after which a back end that has not said what it can do has failed.',
+    ),
+)
 _AGAIN = 1.0
+
+cfg.CONF.register_opts(OPTIONS)
 
 
 class PromptSchedulerManager(manager.SchedulerManager):  # type: ignore[misc]
@@ -35,20 +44,26 @@ class PromptSchedulerManager(manager.SchedulerManager):  # type: ignore[misc]
     def init_host_with_rpc(self) -> None:
         """Ask the back ends what they can do until each has answered.
 
+        Each time it waits longer for the answers: a driver that is slow to
+        give one is slower when it is asked for several.
+
         :raises DeadlineExceeded: one did not; Cinder's log says why
         """
-        end = time.monotonic() + _SECONDS
+        seconds = cfg.CONF.testing_ready_timeout
+        end = time.monotonic() + seconds
+        pause = _AGAIN
         missing = {f'{cfg.CONF.host}@{name}' for name in cfg.CONF.enabled_backends}
         while True:
-            asked = time.monotonic()
             self.request_service_capabilities(context.get_admin_context())
-            while time.monotonic() < asked + _AGAIN:
+            again = time.monotonic() + pause
+            pause *= 2
+            while time.monotonic() < again:
                 missing -= self.driver.host_manager.service_states.keys()
                 if not missing:
                     self._startup_delay = False
                     return
+                if time.monotonic() >= end:
+                    raise exception.DeadlineExceeded(
+                        what=f'Cinder to be ready on {", ".join(sorted(missing))}', seconds=seconds
+                    )
                 time.sleep(0.01)
-            if asked > end:
-                raise exception.DeadlineExceeded(
-                    what=f'Cinder to be ready on {", ".join(sorted(missing))}', seconds=_SECONDS
-                )
