@@ -59,6 +59,8 @@ OPTIONS = {
         # All that it would do is to ask the back ends for their capacities again.
         'backend_stats_polling_interval': '3600',
         'periodic_interval': '600',
+        'report_interval': '60',
+        'testing_ready_timeout': str(TIMEOUT),
     }
 }
 
