@@ -14,6 +14,7 @@
 
 import pathlib
 import re
+import threading
 import uuid
 
 from tests.lab.storage.configfs import modprobe
@@ -54,22 +55,25 @@ ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1", ENV{SYSTEMD_READY}="0"
 
 ISCSID = ServerProcess('iscsid', pathlib.Path('/run/iscsid.pid'))
 MULTIPATHD = ServerProcess('multipathd', pathlib.Path('/run/multipathd.pid'))
+# Several back ends come up at once.
+_lock = threading.RLock()
 
 
 def iscsid_up() -> None:
     """Configure and start iscsid; wait until it answers."""
-    initiator_name()
-    text = ISCSID_CONF.read_text()
-    for key, value in (
-        ('iscsid.startup', '/sbin/iscsid'),
-        ('node.session.timeo.replacement_timeout', str(REPLACEMENT_TIMEOUT)),
-    ):
-        text = set_option(text, key, value)
-    write_if_other(ISCSID_CONF, text)
-    pathlib.Path('/run/lock/iscsi').mkdir(parents=True, exist_ok=True)
-    modprobe('iscsi_tcp')
-    ISCSID.start('/sbin/iscsid', '-p', str(ISCSID.pid_file))
-    wait_until(iscsid_answers, 'iscsid to listen')
+    with _lock:
+        initiator_name()
+        text = ISCSID_CONF.read_text()
+        for key, value in (
+            ('iscsid.startup', '/sbin/iscsid'),
+            ('node.session.timeo.replacement_timeout', str(REPLACEMENT_TIMEOUT)),
+        ):
+            text = set_option(text, key, value)
+        write_if_other(ISCSID_CONF, text)
+        pathlib.Path('/run/lock/iscsi').mkdir(parents=True, exist_ok=True)
+        modprobe('iscsi_tcp')
+        ISCSID.start('/sbin/iscsid', '-p', str(ISCSID.pid_file))
+        wait_until(iscsid_answers, 'iscsid to listen')
 
 
 def iscsid_answers() -> bool:
@@ -79,10 +83,11 @@ def iscsid_answers() -> bool:
 
 def multipathd_up() -> None:
     """Configure and start multipathd; wait until it answers."""
-    write_if_other(MULTIPATH_CONF, MULTIPATH)
-    modprobe('dm_multipath', 'dm_round_robin', 'scsi_dh_alua', 'sg')
-    MULTIPATHD.start('/sbin/multipathd')
-    wait_until(multipathd_answers, 'multipathd to answer')
+    with _lock:
+        write_if_other(MULTIPATH_CONF, MULTIPATH)
+        modprobe('dm_multipath', 'dm_round_robin', 'scsi_dh_alua', 'sg')
+        MULTIPATHD.start('/sbin/multipathd')
+        wait_until(multipathd_answers, 'multipathd to answer')
 
 
 def multipathd_answers() -> bool:
@@ -98,11 +103,12 @@ def multipathd_answers() -> bool:
 
 def initiator_name() -> str:
     """Return this host's name as an initiator; it gets one if it has none."""
-    found = _initiator_name()
-    if found is None:
-        found = f'iqn.2026-01.org.volumedrivers.lab:{uuid.uuid4().hex[:12]}'
-        write_if_other(INITIATOR_NAME, f'InitiatorName={found}\n')
-    return found
+    with _lock:
+        found = _initiator_name()
+        if found is None:
+            found = f'iqn.2026-01.org.volumedrivers.lab:{uuid.uuid4().hex[:12]}'
+            write_if_other(INITIATOR_NAME, f'InitiatorName={found}\n')
+        return found
 
 
 def _initiator_name() -> str | None:
@@ -114,18 +120,20 @@ def _initiator_name() -> str | None:
 
 def host_nqn() -> str:
     """Return this host's name for NVMe; it gets one, and an id, if it has none."""
-    if not HOSTID.exists() or not HOSTID.read_text().strip():
-        write_if_other(HOSTID, f'{uuid.uuid4()}\n')
-    if not HOSTNQN.exists() or not HOSTNQN.read_text().strip():
-        name = f'nqn.2014-08.org.nvmexpress:uuid:{HOSTID.read_text().strip()}'
-        write_if_other(HOSTNQN, f'{name}\n')
-    return HOSTNQN.read_text().strip()
+    with _lock:
+        if not HOSTID.exists() or not HOSTID.read_text().strip():
+            write_if_other(HOSTID, f'{uuid.uuid4()}\n')
+        if not HOSTNQN.exists() or not HOSTNQN.read_text().strip():
+            name = f'nqn.2014-08.org.nvmexpress:uuid:{HOSTID.read_text().strip()}'
+            write_if_other(HOSTNQN, f'{name}\n')
+        return HOSTNQN.read_text().strip()
 
 
 def loop_rules_up() -> None:
     """Let udev look away from loop devices."""
-    if write_if_other(UDEV_RULES, LOOP_RULES):
-        run('udevadm', 'control', '--reload')
+    with _lock:
+        if write_if_other(UDEV_RULES, LOOP_RULES):
+            run('udevadm', 'control', '--reload')
 
 
 def set_option(text: str, key: str, value: str) -> str:

@@ -13,7 +13,6 @@
 """Fibre Channel: LIO's tcm_fc behind two fabrics."""
 
 import pathlib
-import threading
 import typing
 
 from tests.lab.storage import backend
@@ -25,7 +24,6 @@ from tests.lab.storage.cinder_info import connection_info
 from tests.lab.storage.records import Records
 
 FABRIC = lio.ROOT / 'fc'
-_lock = threading.Lock()
 
 
 class FibreChannelVolume(lio_volume.LioVolume):
@@ -84,22 +82,21 @@ class FibreChannelBackend(backend.Backend):
 
     def up(self) -> None:
         """Bring up the targets, every volume there was, then the fabrics."""
-        with _lock:
-            daemons.loop_rules_up()
-            lio.up('tcm_fc')
-            daemons.multipathd_up()
-            # The fabric's directory is the module's order to begin.
-            FABRIC.mkdir(exist_ok=True)
-            for fabric in fcoe.FABRICS:
-                group = group_of(fabric)
-                group.up()
-                group.allow(fcoe.with_colons(fabric.host_port))
-            volumes = [self.find_volume(name) for name in self.records.names()]
-            for volume in volumes:
-                volume.serve()
-            for volume in volumes:
-                volume.show()
-            fcoe.plug_in()
+        daemons.loop_rules_up()
+        lio.up('tcm_fc')
+        daemons.multipathd_up()
+        # The fabric's directory is the module's order to begin.
+        FABRIC.mkdir(exist_ok=True)
+        for fabric in fcoe.FABRICS:
+            group = group_of(fabric)
+            group.up()
+            group.allow(fcoe.with_colons(fabric.host_port))
+        volumes = [self.find_volume(name) for name in self.records.names()]
+        for volume in volumes:
+            volume.serve()
+        for volume in volumes:
+            volume.show()
+        fcoe.plug_in()
 
     def is_up(self) -> bool:
         """Look for the logins and multipathd."""

@@ -14,7 +14,6 @@
 
 import pathlib
 import secrets
-import threading
 import typing
 
 from tests.lab.storage import backend
@@ -31,8 +30,8 @@ from tests.lab.storage.records import Records
 
 FABRIC = lio.ROOT / 'iscsi'
 PREFIX = 'iqn.2026-01.org.volumedrivers.lab'
-_LOGGED_IN = 'TARG_SESS_STATE_LOGGED_IN'
-_lock = threading.Lock()
+# The back ends whose targets are all one to who discovers.
+_FABRIC_USERS = ('iscsi', 'iser')
 
 
 class IscsiVolume(lio_volume.LioVolume):
@@ -159,11 +158,10 @@ class IscsiBackend(backend.Backend):
     def up(self) -> None:
         """Bring up networks, LIO, daemons, and every volume there was."""
         self.network_up()
-        with _lock:
-            daemons.loop_rules_up()
-            lio.up('iscsi_target_mod')
-            daemons.iscsid_up()
-            daemons.multipathd_up()
+        daemons.loop_rules_up()
+        lio.up('iscsi_target_mod')
+        daemons.iscsid_up()
+        daemons.multipathd_up()
         # The fabric's directory loads what else it needs.
         FABRIC.mkdir(exist_ok=True)
         volumes = [self.find_volume(name) for name in self.records.names()]
@@ -302,7 +300,11 @@ def addresses_of(numbers: list[int]) -> list[str]:
 
 def discovery_authentication(kept: Records) -> None:
     """Ask who discovers for a password while a volume wants it; LIO has one for all targets."""
-    wanted = [record['discovery_chap'] for record in kept.all().values()]
+    wanted = [
+        record['discovery_chap']
+        for name in _FABRIC_USERS
+        for record in Records(kept.directory.parent / name).all().values()
+    ]
     chap = next((each for each in wanted if each), None)
     place = FABRIC / 'discovery_auth'
     if chap:

@@ -14,7 +14,6 @@
 
 import abc
 import pathlib
-import threading
 import typing
 import uuid
 
@@ -48,7 +47,6 @@ SMALL = 512  # bytes of a block
 SERVICES = {'tcp': range(4500, 4900), 'rdma': range(4900, 5300)}
 # The one that Cinder gives the only namespace of a subsystem.
 _NAMESPACE = 10
-_lock = threading.Lock()
 
 
 class NvmeVolume(ImageVolume):
@@ -192,13 +190,12 @@ class NvmeBackend(backend.Backend):
     def up(self) -> None:
         """Bring up the networks, nvmet and every volume there was."""
         self.network_up()
-        with _lock:
-            daemons.host_nqn()
-            daemons.loop_rules_up()
-            modprobe('loop')
-            modprobe('nvmet', f'nvmet-{self.transport}', 'nvme-core', f'nvme-{self.transport}')
-            for name in self.records.names():
-                self.find_volume(name).serve()
+        daemons.host_nqn()
+        daemons.loop_rules_up()
+        modprobe('loop')
+        modprobe('nvmet', f'nvmet-{self.transport}', 'nvme-core', f'nvme-{self.transport}')
+        for name in self.records.names():
+            self.find_volume(name).serve()
 
     @abc.abstractmethod
     def network_up(self) -> None:
