@@ -30,6 +30,9 @@ from volumedrivers.testing.gluster import GlusterServer
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.tgt import IscsiTarget
 
+# Up to two runs of pytest, which import all of os-brick over there.
+pytestmark = pytest.mark.timeout(450)
+
 server = gluster_host.server
 mounts = gluster_host.mounts
 libvirtd = gluster_host.libvirtd
@@ -157,7 +160,7 @@ def run_lab(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=110,
+        timeout=200,
     )
     for file in report.rglob('*'):
         if file.is_file():
@@ -219,3 +222,51 @@ def test_by_ssh_and_what_may_not_be_done(
         assert 'no command for: seen by target' in cells['share', column]['reason']
     assert cells['share', 'detach_again']['outcome'] == 'passed'
     assert done.returncode == 0
+
+
+def test_in_a_process_of_xdist(
+    tmp_path: pathlib.Path, description: dict[str, typing.Any], server: GlusterServer
+) -> None:
+    """What xdist's workers report becomes the matrix; what is said wrongly is no run at all."""
+    share = share_row(server)
+    share['volumes'][0]['may_be_overwritten'] = True
+    description['rows'].append(share)
+    done, cells = run_lab(
+        tmp_path,
+        description,
+        'tests/lab',
+        '-k',
+        'test_attach or read_only',
+        '-n',
+        '1',
+        '--dist',
+        'loadgroup',
+    )
+    print(done.stdout)
+    assert {row for row, _ in cells} == {'array-iscsi', 'share'}
+    assert cells['share', 'attach']['outcome'] == 'passed'
+    assert cells['array-iscsi', 'read_only']['outcome'] == 'passed'
+    assert cells['share', 'read_only']['outcome'] == 'does not apply'
+    assert 'share  attach  passed' in done.stdout
+    assert done.returncode == 0
+
+    refused = usage_error('--host', str(tmp_path / 'host.yaml'), '--machines', '2')
+    assert '--machines is for virtual machines, and not with --host' in refused
+    del description['rows'][0]['name']
+    (tmp_path / 'host.yaml').write_text(yaml.safe_dump(description))
+    assert 'host.yaml: rows[0].name: is missing' in usage_error(
+        '--host', str(tmp_path / 'host.yaml')
+    )
+
+
+def usage_error(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, '-m', 'pytest', 'tests/lab', '-p', 'no:cacheprovider', *arguments],
+        check=False,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    return done.stderr

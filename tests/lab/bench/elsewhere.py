@@ -14,6 +14,7 @@
 
 from collections.abc import Mapping
 import contextlib
+import fcntl
 import pathlib
 import typing
 
@@ -104,11 +105,23 @@ class BenchElsewhere(bench.Bench):
 class Guests:
     """Starts the two guests, and removes them; a session of the RPC.
 
+    There is one at a time on a host, whoever runs the lab there.
+
     :param uri: of libvirt
-    :param place: as for the bench
+    :param place: as for the bench; ``state`` is a directory of this host
+    :raises Busy: there is one already
     """
 
     def __init__(self, uri: str, place: Mapping[str, typing.Any]) -> None:
+        state = pathlib.Path(place['state'])
+        state.mkdir(parents=True, exist_ok=True)
+        self._lock = (state / 'lab.lock').open('w')
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise exception.Busy(
+                what=str(state), reason='another run of the lab uses it'
+            ) from None
         self.hypervisor = NamedGuests(uri)
         self.hypervisor.__enter__()
         self._place = place

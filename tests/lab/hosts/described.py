@@ -65,6 +65,7 @@ class DescribedHost(Host):
             else Ssh(machine.ssh, machine.destination, machine.become)
         )
         self._directory = ''
+        self._guests: Session
         self._sessions = Sessions(self._start)
         self._storage = NamedStorage(description, self._open_bench)
         self._exit = contextlib.ExitStack()
@@ -136,11 +137,10 @@ class DescribedHost(Host):
         )
         archive = bundle(package=self.description.machine.package != INSTALLED)
         self._reach.run(['tar', '-x', '-C', self._directory], archive.read_bytes())
-        guests = self._guests()
-        try:
-            guests.call('start', timeout=600.0)
-        finally:
-            guests.end()
+        self._guests = self.benches().open(
+            GUESTS_THERE, uri=self.description.machine.uri, place=self._place()
+        )
+        self._guests.call('start', timeout=600.0)
         what, arguments = self.session(f'{BENCH}:Bench')
         state_path = self.description.machine.state_path
         options = {'state_path': state_path, 'lock_path': f'{state_path}/lock'}
@@ -150,25 +150,17 @@ class DescribedHost(Host):
         what, arguments = self.session(f'{BENCH}:Bench')
         return self.benches().open(what, options=dict(row.options), **arguments)
 
-    def _guests(self) -> Session:
-        return self.benches().open(
-            GUESTS_THERE, uri=self.description.machine.uri, place=self._place()
-        )
-
     def _place(self) -> dict[str, typing.Any]:
         machine = self.description.machine
         return {
             'logs': machine.logs,
             'sockets': str(pathlib.PurePosixPath(machine.state_path, 'guests')),
+            'state': machine.state_path,
             'linux': machine.guests == SMALL_LINUX,
         }
 
     def _remove_guests(self) -> None:
-        guests = self._guests()
-        try:
-            guests.call('remove')
-        finally:
-            guests.end()
+        self._guests.call('remove')
 
     def _remove_directory(self) -> None:
         self._reach.run(['rm', '-rf', self._directory])

@@ -74,8 +74,13 @@ def apply_options(config: pytest.Config) -> None:
 
 
 def apply_machines(config: pytest.Config) -> None:
-    """Have as many processes of pytest as machines; a row stays in one of them."""
+    """Have as many processes of pytest as machines; a row stays in one of them.
+
+    :raises pytest.UsageError: a host that is described is one
+    """
     if config.getoption('lab_machines', 1) > 1 and not hasattr(config, 'workerinput'):
+        if os.environ.get(HOST):
+            raise pytest.UsageError('--machines is for virtual machines, and not with --host')
         config.option.numprocesses = config.option.lab_machines
         config.option.dist = 'loadgroup'
 
