@@ -162,7 +162,7 @@ def _frozen_key(identity: str, chosen: str) -> str:
     # The guest inside runs before the state is frozen.
     files.add(pathlib.Path(guests.__file__))
     # What was frozen on one image goes wrong on another, however alike they are.
-    facts = [identity, chosen, str(MEMORY), str(PROCESSORS), qemu.version()]
+    facts = [identity, chosen, str(MEMORY), str(PROCESSORS), qemu.version(), qemu.processor()]
     return key_of([*facts, *content_of(files, PROJECT)])
 
 

@@ -16,9 +16,12 @@ A frozen machine can only be restored into the same one, so everything here is
 part of the key of a frozen state.
 """
 
+import functools
 import pathlib
+import platform
 import subprocess
 
+from tests.lab.vm import counter
 from tests.lab.vm import programs
 
 # PCI addresses follow from os-brick and udev: both name a Fibre Channel path
@@ -90,12 +93,28 @@ def arguments(
         *accelerator_arguments(accelerator),
         *('-machine', f'q35,memory-backend={MEMORY_ID}', '-object', backend),
         *('-smp', str(processors), '-m', f'{size}M'),
-        *('-kernel', str(kernel), '-initrd', str(initrd), '-append', COMMAND_LINE),
+        *('-kernel', str(kernel), '-initrd', str(initrd)),
+        *('-append', ' '.join([COMMAND_LINE, *_clock(accelerator)])),
         # What it flushes is in this kernel's cache, which outlives QEMU; on the
         # disk itself it is never needed.
         *('-drive', f'file={disk},if=none,id=disk,format=qcow2,cache=unsafe'),
         *devices(),
     ]
+
+
+@functools.cache
+def _clock(accelerator: str) -> tuple[str, ...]:
+    """Return what the kernel has to be told of its clock; KVM tells it itself."""
+    rate = counter.kilohertz() if accelerator == 'tcg' else None
+    return (f'tsc_early_khz={rate}',) if rate else ()
+
+
+def processor() -> str:
+    """Return this machine's processor, whose counter a frozen machine goes on with."""
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+        if line.startswith('model name'):
+            return line.partition(':')[2].strip()
+    return platform.machine()
 
 
 def devices() -> list[str]:

@@ -24,6 +24,7 @@ import typing
 
 import pytest
 
+from tests.lab.vm import counter
 from tests.lab.vm import initrd
 from tests.lab.vm import machine
 from tests.lab.vm import memory
@@ -219,3 +220,17 @@ def test_the_archive_is_one_that_cpio_reads(tmp_path: pathlib.Path) -> None:
     ]
     assert fields[1][4:6] == ['5,', '1']
     assert fields[2][4] == '2'
+
+
+def test_the_rate_of_the_counter_is_the_same_each_time() -> None:
+    first, second = counter.kilohertz(), counter.kilohertz()
+    assert first is not None
+    assert second == pytest.approx(first, rel=1e-3)
+    assert 500_000 < first < 10_000_000
+
+
+def test_an_emulated_kernel_is_told_the_rate_of_its_clock() -> None:
+    files = {'kernel': pathlib.Path('k'), 'initrd': pathlib.Path('i'), 'disk': 'd'}
+    rest: dict[str, typing.Any] = {'size': 1, 'processors': 1, 'memory': 'memory-backend-ram'}
+    told = [' '.join(qemu.arguments(name, **files, **rest)) for name in ('tcg', 'kvm')]
+    assert ['tsc_early_khz=' in text for text in told] == [True, False]
