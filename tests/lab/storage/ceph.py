@@ -21,7 +21,6 @@ import uuid
 import libvirt
 
 from tests.lab.storage import backend
-from tests.lab.storage import image_file
 from tests.lab.storage import packet_filter
 from tests.lab.storage.ceph_cluster import LabCluster
 from tests.lab.storage.cinder_info import connection_info
@@ -188,10 +187,13 @@ class RbdVolume(backend.Volume):
         return [self.cluster.key_text]
 
     def read(self, offset: int, length: int) -> bytes:
-        return image_file.read_node(self._node, offset, length)
+        with self.cluster.image_opened(self.image, read_only=True) as image:
+            return bytes(image.read(offset, length))
 
     def write(self, offset: int, data: bytes) -> None:
-        image_file.write_node(f'driver=raw,file.{self._node.replace(",", ",file.")}', offset, data)
+        with self.cluster.image_opened(self.image) as image:
+            image.write(data, offset)
+            image.flush()
 
     def grow(self, size: int) -> None:
         self.record['size'] = size
@@ -202,34 +204,19 @@ class RbdVolume(backend.Volume):
         return f'rbd:{self.cluster.fsid}/{self.cluster.pool}/{self.image}'
 
     def seen_by_target(self) -> list[str]:
-        return watchers(self.cluster.rbd('status', f'{self.cluster.pool}/{self.image}'))
+        return [f'watched by {address}' for address in self.cluster.watching(self.image)]
 
     def delete(self) -> None:
         try:
             self.server.records.load(self.volume_id)
         except KeyError:
             return
-        if self.image in self.cluster.rbd('ls', self.cluster.pool).split():
-            # Of a host whose power was cut.
-            wait_until(
-                lambda: not self.seen_by_target(),
-                f'the watchers of {self.image} to be gone',
-                timeout=2 * WATCH_TIMEOUT,
-                interval=1,
-            )
-            self.cluster.remove(self.image)
-        self.server.records.forget(self.volume_id)
-
-    @property
-    def _node(self) -> str:
-        """The image as QEMU's tools are told of it, with the administrator's key."""
-        return (
-            f'driver=rbd,pool={self.cluster.pool},image={self.image},'
-            f'conf={self.cluster.conf},user=admin'
+        # Of a host whose power was cut.
+        wait_until(
+            lambda: not self.seen_by_target(),
+            f'the watchers of {self.image} to be gone',
+            timeout=2 * WATCH_TIMEOUT,
+            interval=1,
         )
-
-
-def watchers(status: str) -> list[str]:
-    """Return the clients in what ``rbd status`` prints, one line each."""
-    lines = (line.strip() for line in status.splitlines())
-    return [line for line in lines if line.startswith('watcher=')]
+        self.cluster.remove(self.image)
+        self.server.records.forget(self.volume_id)

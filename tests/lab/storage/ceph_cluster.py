@@ -12,6 +12,8 @@
 
 """A Ceph cluster that outlives whoever started it, and the machine's power."""
 
+from collections.abc import Iterator
+import contextlib
 import pathlib
 import shutil
 import typing
@@ -24,6 +26,8 @@ from volumedrivers.host import ceph_conf
 from volumedrivers.testing import ceph
 
 DAEMONS = {'mon': 'a', 'osd': '0'}
+# Seconds until the storage's own client gives up; a cluster that hangs is never asked.
+CLIENT_TIMEOUT = 60
 YEARS = 5 * 365 * 24 * 3600  # seconds
 
 SETTINGS = {
@@ -42,7 +46,7 @@ SETTINGS = {
 class LabCluster(ceph.CephCluster):
     """One monitor and one OSD that run in the background."""
 
-    timeout: typing.ClassVar[float] = 120
+    timeout: typing.ClassVar[float] = 400
 
     def __init__(self, directory: pathlib.Path, address: str) -> None:
         super().__init__(
@@ -91,6 +95,63 @@ class LabCluster(ceph.CephCluster):
 
     def stop(self) -> None:
         """Leave them running: the next process finds them."""
+
+    @contextlib.contextmanager
+    def pool_opened(self) -> Iterator[typing.Any]:
+        """Open the pool as the administrator: librados' ioctx.
+
+        The commands of ceph-common take seconds to start where all is emulated.
+        """
+        # Debian's own module, which is where Ceph is.
+        import rados
+
+        timeout = str(CLIENT_TIMEOUT)
+        limits = {'client_mount_timeout': timeout, 'rados_osd_op_timeout': timeout}
+        with (
+            rados.Rados(conffile=str(self.conf), name='client.admin', conf=limits) as client,
+            client.open_ioctx(self.pool) as ioctx,
+        ):
+            yield ioctx
+
+    @contextlib.contextmanager
+    def image_opened(self, name: str, *, read_only: bool = False) -> Iterator[typing.Any]:
+        """Open an image beside whoever has it open: librbd's Image.
+
+        :param read_only: to look at it without being one of its watchers
+        """
+        import rbd
+
+        with self.pool_opened() as ioctx, rbd.Image(ioctx, name, read_only=read_only) as image:
+            yield image
+
+    def create_image(self, name: str, size: int) -> None:
+        """Make an image of ``size`` bytes, with layering only, which every client knows."""
+        import rbd
+
+        with self.pool_opened() as ioctx:
+            rbd.RBD().create(ioctx, name, size, old_format=False, features=1)
+
+    def resize(self, name: str, size: int) -> None:
+        """Make the image ``size`` bytes long."""
+        with self.image_opened(name) as image:
+            image.resize(size)
+
+    def remove(self, name: str) -> None:
+        """Remove an image that nobody uses; there may be none."""
+        import rbd
+
+        with self.pool_opened() as ioctx, contextlib.suppress(rbd.ImageNotFound):
+            rbd.RBD().remove(ioctx, name)
+
+    def watching(self, name: str) -> list[str]:
+        """Return the addresses of the clients that have an image open; none: no such image."""
+        import rbd
+
+        try:
+            with self.image_opened(name, read_only=True) as image:
+                return [watcher['addr'] for watcher in image.watchers_list()]
+        except rbd.ImageNotFound:
+            return []
 
     def _serve(self, program: str, name: str) -> None:
         daemon = self._daemon(pathlib.Path(program).name.removeprefix('ceph-'))
