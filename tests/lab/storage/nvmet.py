@@ -18,13 +18,13 @@ import typing
 import uuid
 
 from tests.lab.storage import backend
-from tests.lab.storage import connections
 from tests.lab.storage import daemons
 from tests.lab.storage import loop
 from tests.lab.storage import networks
 from tests.lab.storage import nvmet_config
 from tests.lab.storage import packet_filter
 from tests.lab.storage import records
+from tests.lab.storage import service_connections
 from tests.lab.storage.cinder_info import connection_info
 from tests.lab.storage.configfs import modprobe
 from tests.lab.storage.image_volume import ImageVolume
@@ -146,8 +146,8 @@ class NvmeVolume(ImageVolume):
     def seen_by_target(self) -> list[str]:
         """Return the connections at the subsystem's ports; they are all of this host."""
         if self.record['transport'] == 'tcp':
-            return settled(lambda: connections.tcp(self.record['service']))
-        return settled(lambda: connections.rdma(self.record['service']))
+            return settled(lambda: service_connections.tcp(self.record['service']))
+        return settled(lambda: service_connections.rdma(self.record['service']))
 
     def withdraw(self) -> None:
         """Disable the namespace."""

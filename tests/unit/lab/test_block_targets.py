@@ -20,7 +20,6 @@ import uuid
 import pytest
 
 from tests.lab.storage import backend
-from tests.lab.storage import connections
 from tests.lab.storage import daemons
 from tests.lab.storage import fcoe
 from tests.lab.storage import fibre_channel
@@ -29,6 +28,7 @@ from tests.lab.storage import lio
 from tests.lab.storage import lio_volume
 from tests.lab.storage import loop
 from tests.lab.storage import nvmet
+from tests.lab.storage import service_connections
 from tests.lab.storage.records import Records
 from tests.lab.storage.records import smallest_free
 from volumedrivers.connection_info import ConnectionInfo
@@ -209,10 +209,10 @@ class TestNvme:
             '{"state":"CONNECT","src-addr":"10.10.1.1:4900","dst-addr":"10.10.1.2:33"},'
             '{"state":"CONNECT","src-addr":"10.10.1.2:33","dst-addr":"10.10.1.1:4900"}]'
         )
-        assert connections.established(said, 4900) == [
+        assert service_connections.established(said, 4900) == [
             'RDMA connection from 10.10.1.2:33 to port 4900'
         ]
-        assert connections.established('', 4900) == []
+        assert service_connections.established('', 4900) == []
 
 
 class TestHost:
