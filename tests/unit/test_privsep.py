@@ -41,6 +41,7 @@ ENTRIES = (
     mount.make_mount_point,
     mount.remove_mount_point,
     multipath.flush_map,
+    multipath.make_map,
     device_link.remove_link,
     nvme.delete_controller,
     rbd.unmap,
@@ -787,6 +788,26 @@ def test_what_is_no_disk_does_not_say_what_it_is(tmp_path, monkeypatch):
         scsi.read_page_83('sde')
     with pytest.raises(exception.PrivilegedCallRefused):
         scsi.read_page_83('../sdc')
+
+
+def test_a_map_of_one_path_is_made_by_multipathd(runs):
+    multipath.make_map('36001405abcdef', 'sdb')
+    assert runs.argv == [
+        ['multipath', '-a', '36001405abcdef'],
+        ['multipathd', 'add', 'path', 'sdb'],
+    ]
+    runs.output = 'fail'
+    with pytest.raises(exception.ConnectFailed, match='fail'):
+        multipath.make_map('36001405abcdef', 'sdb')
+
+
+@pytest.mark.parametrize(
+    ('wwid', 'disk'), [('-F', 'sdb'), ('3600', 'sdb1'), ('3600', '../sdb'), (None, 'sdb')]
+)
+def test_a_map_is_made_of_nothing_else(runs, wwid, disk):
+    with pytest.raises(exception.PrivilegedCallRefused):
+        multipath.make_map(wwid, disk)
+    assert runs.argv == []
 
 
 def test_a_map_is_flushed_by_multipath(runs):

@@ -13,6 +13,7 @@
 """How many ways to a volume were asked for, and which of them are there."""
 
 from collections.abc import Mapping
+import time
 import types
 import typing
 
@@ -32,6 +33,7 @@ _NO_REASONS: Mapping[str | None, str] = types.MappingProxyType({})
 # volume is usable, and what comes later is added by a repair.  A lost packet is
 # sent again after one second.
 GRACE = 2.0
+_POLL = 0.1
 
 
 class AskedPath(typing.NamedTuple):
@@ -123,6 +125,24 @@ def report(
     else:
         failed += [FailedPath(way.name, dead[way.portal]) for way in asked if way.portal in dead]
     return PathReport(asked=len(asked), found=min(found, len(asked)), failed=tuple(failed))
+
+
+def report_all(devices: BlockDevices, path: str, ways: Ways, seconds: float) -> PathReport:
+    """Do as ``report`` does, once those that are about to come have come.
+
+    :param seconds: that they may take
+    :raises VolumeNotConnected: there is no such device
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        found = report(devices, path, ways.asked, ways.dead)
+        if (
+            found.found >= found.asked
+            or time.monotonic() >= deadline
+            or not is_growing(devices, path, ways.asked)
+        ):
+            return found
+        time.sleep(_POLL)
 
 
 def is_growing(devices: BlockDevices, path: str, asked: tuple[AskedPath, ...]) -> bool:

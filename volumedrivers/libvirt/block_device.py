@@ -31,14 +31,13 @@ from volumedrivers.host import requirements
 from volumedrivers.host.brick import Brick
 from volumedrivers.libvirt import block_leftovers
 from volumedrivers.libvirt import disk_answers
+from volumedrivers.libvirt import multipath_map
 from volumedrivers.libvirt import plan
 from volumedrivers.libvirt.asked_paths import Ways
 from volumedrivers.libvirt.asked_paths import asked_paths
-from volumedrivers.libvirt.asked_paths import is_growing
-from volumedrivers.libvirt.asked_paths import report
+from volumedrivers.libvirt.asked_paths import report_all
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
-from volumedrivers.libvirt.connected_volume import PathReport
 from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.device_path import path_of_today
 from volumedrivers.libvirt.device_path import used_multipath
@@ -61,7 +60,6 @@ LOG = logging.getLogger(__name__)
 # Seconds that udev may keep a removal waiting: it has the device open when a
 # guest has just closed it, and os-brick tries again only after 20 seconds.
 UDEV_TIME = 5.0
-_POLL = 0.1
 
 
 class BlockDeviceDriver(VolumeDriver):
@@ -201,8 +199,12 @@ class BlockDeviceDriver(VolumeDriver):
                 ', '.join(f'{portal} ({reason})' for portal, reason in ways.dead.items()),
             )
         try:
-            device_info = self._brick().connect(
-                connection_info.driver_volume_type, connection_info.volume_id, properties
+            brick, of = self._brick(), connection_info
+            device_info = multipath_map.connect(
+                lambda: brick.connect(of.driver_volume_type, of.volume_id, properties),
+                self.context.devices,
+                ways,
+                self.conf.device_name_timeout,
             )
         except BaseException as e:
             if connection_info.encrypted and isinstance(e.__cause__, TypeError) and not in_use:
@@ -412,7 +414,7 @@ class BlockDeviceDriver(VolumeDriver):
                 path=path,
                 identity=self._identify(connection_info, path),
                 multipath_id=multipath_id,
-                paths=self._paths(path, ways),
+                paths=report_all(self.context.devices, path, ways, self.conf.device_name_timeout),
                 seconds=time.monotonic() - started,
                 use_multipath=use_multipath,
                 device_info=dict(device_info),
@@ -422,20 +424,6 @@ class BlockDeviceDriver(VolumeDriver):
                 volume_id=connection_info.volume_id,
                 reason=f'{path} vanished as soon as it was found',
             ) from e
-
-    def _paths(self, path: str, ways: Ways) -> PathReport:
-        """Count the paths, once those that are about to come have come."""
-        devices = self.context.devices
-        deadline = time.monotonic() + self.conf.device_name_timeout
-        while True:
-            found = report(devices, path, ways.asked, ways.dead)
-            if (
-                found.found >= found.asked
-                or time.monotonic() >= deadline
-                or not is_growing(devices, path, ways.asked)
-            ):
-                return found
-            time.sleep(_POLL)
 
     def _identify(self, connection_info: ConnectionInfo, path: str) -> Identity:
         identity = identity_of(self.context.devices, path)

@@ -31,8 +31,38 @@ def flush_map(wwid: str, *, timeout: float = 60) -> None:
     :raises FlushFailed: it is open, or a path does not take the data
     :raises DeadlineExceeded, ToolMissing
     """
-    if not isinstance(wwid, str) or not re.fullmatch(r'[0-9A-Za-z][0-9A-Za-z_.:-]{0,127}', wwid):
-        raise exception.PrivilegedCallRefused(function='flush_map', reason=f'{wwid!r} is no WWID')
+    _check_wwid('flush_map', wwid)
     result = commands.run(['multipath', '-f', wwid], what=f'flush of map {wwid}', timeout=timeout)
     if result.code:
         raise exception.FlushFailed(volume_id=None, reason=f'{wwid}: {result.output}')
+
+
+@context.privileged
+def make_map(wwid: str, disk: str, *, timeout: float = 20) -> None:
+    """Let multipathd take a disk, though it be the only path of its map.
+
+    With find_multipaths it waits for a second path, unless it knows the WWID.
+
+    :param wwid: WWID of the volume
+    :param disk: kernel's name of the disk, such as sdb
+    :raises PrivilegedCallRefused: no volume or disk can be called that
+    :raises ConnectFailed: multipath or multipathd did not
+    :raises DeadlineExceeded, ToolMissing
+    """
+    _check_wwid('make_map', wwid)
+    if not isinstance(disk, str) or not re.fullmatch(r'sd[a-z]{1,8}', disk):
+        raise exception.PrivilegedCallRefused(function='make_map', reason=f'{disk!r} is no disk')
+    for argv in (['multipath', '-a', wwid], ['multipathd', 'add', 'path', disk]):
+        result = commands.run(argv, what=f'multipath map {wwid}', timeout=timeout)
+        # multipathd ends with 0 and says "fail".
+        if result.code or result.output.endswith('fail'):
+            raise exception.ConnectFailed(
+                volume_id=None,
+                driver_volume_type='multipath',
+                reason=f'{" ".join(argv)}: {result.output}',
+            )
+
+
+def _check_wwid(function: str, wwid: object) -> None:
+    if not isinstance(wwid, str) or not re.fullmatch(r'[0-9A-Za-z][0-9A-Za-z_.:-]{0,127}', wwid):
+        raise exception.PrivilegedCallRefused(function=function, reason=f'{wwid!r} is no WWID')
