@@ -21,6 +21,7 @@ import uuid
 import libvirt
 
 from tests.lab.storage import backend
+from tests.lab.storage import networks
 from tests.lab.storage import packet_filter
 from tests.lab.storage.ceph_cluster import LabCluster
 from tests.lab.storage.cinder_info import connection_info
@@ -74,6 +75,7 @@ class CephBackend(backend.Backend):
             return typing.cast(str, records.load('secret')['uuid'])
 
     def up(self) -> None:
+        networks.up()
         modprobe('rbd')
         self.state.mkdir(parents=True, exist_ok=True)
         self.cluster.up()

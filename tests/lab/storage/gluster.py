@@ -14,8 +14,9 @@
 
 import os
 import pathlib
-import re
 
+from tests.lab.storage import networks
+from tests.lab.storage import service_connections
 from tests.lab.storage.configfs import modprobe
 from tests.lab.storage.server_process import CommandFailed
 from tests.lab.storage.server_process import ServerProcess
@@ -60,6 +61,7 @@ class GlusterBackend(ShareBackend):
         return f'{ADDRESS}:/{VOLUME}'
 
     def up(self) -> None:
+        networks.up()
         modprobe('fuse')
         self.files.mkdir(parents=True, exist_ok=True)
         self._start_glusterd()
@@ -74,21 +76,41 @@ class GlusterBackend(ShareBackend):
 
     def is_up(self) -> bool:
         brick = self._brick.pid()
-        return brick is not None and self._glusterd.pid() is not None and self._online()
+        return (
+            brick is not None
+            and self._glusterd.pid() is not None
+            and listens(PORT, ADDRESS)
+            and listens(brick_port(brick), ADDRESS)
+        )
 
     def kill_daemon(self) -> None:
         self._brick.kill()
+
+    def make_file(self, volume: ShareVolume, size: int) -> None:
+        """Make it by a client: the brick has more of a file than its bytes."""
+        image_format = volume.record['format']
+        where = f'gluster://{ADDRESS}/{VOLUME}/{volume.record["name"]}'
+        run('qemu-img', 'create', '-q', '-f', image_format, where, str(size))
+        volume.path.chmod(0o666)
+
+    def file_identity(self, volume: ShareVolume) -> str:
+        """Return the name; QEMU's own client does not tell the inode, which is of the gfid."""
+        name = f'{self.export}/{volume.record["name"]}'
+        if volume.record['client'] == 'qemu':
+            return name
+        return f'{name}#{inode(os.getxattr(volume.path, "trusted.gfid"))}'
 
     def seen(self, volume: ShareVolume) -> list[str]:
         """Return whether the brick has the file open, and its clients unless it has others."""
         brick = self._brick.pid()
         if brick is None:
             return []
-        opened = open_below(brick, self.files)
-        lines = ['open by the brick'] * opened.count(volume.path)
-        if set(opened) <= {volume.path}:
-            status = self._gluster('volume', 'status', VOLUME, 'clients')
-            lines += [f'client {address}' for address in clients(status)]
+        files = {path.stat().st_ino for path in self.files.iterdir() if path.is_file()}
+        opened = [each for each in open_on(brick, self.files.stat().st_dev) if each in files]
+        mine = volume.path.stat().st_ino
+        lines = ['open by the brick'] * opened.count(mine)
+        if set(opened) <= {mine}:
+            lines += service_connections.tcp(brick_port(brick))
         return lines
 
     @property
@@ -125,11 +147,6 @@ class GlusterBackend(ShareBackend):
             return False
         return True
 
-    def _online(self) -> bool:
-        """Say whether glusterd knows the brick's port, which it tells to clients."""
-        port = brick_port(self._gluster('volume', 'status', VOLUME))
-        return port is not None and listens(port, ADDRESS)
-
     def _gluster(self, *arguments: str) -> str:
         return run(
             'gluster',
@@ -140,27 +157,26 @@ class GlusterBackend(ShareBackend):
         )
 
 
-def brick_port(status: str) -> int | None:
-    """Return the port of the one brick in ``gluster volume status``; None: it is not online."""
-    # A long path is on a line of its own.
-    match = re.search(r'^Brick \S+\s+(\d+)\s+\d+\s+Y\s', status, re.MULTILINE)
-    return int(match[1]) if match else None
+def brick_port(pid: int) -> int:
+    """Return the port of a brick, which its command line tells."""
+    argv = pathlib.Path(f'/proc/{pid}/cmdline').read_text().split('\0')
+    return int(argv[argv.index('--brick-port') + 1])
 
 
-def clients(status: str) -> list[str]:
-    """Return the clients in ``gluster volume status VOLUME clients``, as address:port."""
-    return re.findall(r'^([0-9a-f.:]+:\d+)\s+\d+\s+\d+\s+\d+\s*$', status, re.MULTILINE)
+def inode(gfid: bytes) -> int:
+    """Return the inode that GlusterFS' clients show for a file, from its 16 bytes of name."""
+    return int.from_bytes(gfid[8:], 'big')
 
 
-def open_below(pid: int, directory: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files below a directory that a process has open, each as often as it has."""
+def open_on(pid: int, device: int) -> list[int]:
+    """Return the inodes of a device that a process has open, each as often as it has."""
     found = []
     for entry in pathlib.Path(f'/proc/{pid}/fd').iterdir():
         try:
-            path = pathlib.Path(os.readlink(entry))
+            file = entry.stat()
         except FileNotFoundError:
             # It was just closed.
             continue
-        if path.is_file() and path.parent == directory:
-            found.append(path)
+        if file.st_dev == device:
+            found.append(file.st_ino)
     return found

@@ -15,6 +15,7 @@
 import pathlib
 
 from tests.lab.storage import loop
+from tests.lab.storage import networks
 from tests.lab.storage import nfsd
 from tests.lab.storage.configfs import modprobe
 from tests.lab.storage.records import sync_directory
@@ -47,6 +48,7 @@ class NfsBackend(ShareBackend):
         return f'{ADDRESS}:{self.files}'
 
     def up(self) -> None:
+        networks.up()
         fresh = not nfsd.was_started()
         self._mount()
         self._serve()

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 import os
 import pathlib
 import re
-import socket
 
+from tests.lab.storage import service_connections
 from tests.lab.storage.configfs import read
 from tests.lab.storage.configfs import write
 from tests.lab.storage.server_process import run
@@ -26,7 +26,6 @@ PORT = 2049
 PROC = pathlib.Path('/proc/fs/nfsd')
 RMTAB = pathlib.Path('/var/lib/nfs/rmtab')
 LEASE = 10  # seconds, the least that the kernel takes
-_ESTABLISHED = '01'
 # Of a line in states: { type: open, access: rw, ..., superblock: "07:00:13", ...}
 _STATE = re.compile(r'type: (?P<type>\w+).*superblock: "(?P<device>[^"]*):(?P<inode>\d+)"')
 _ADDRESS = re.compile(r'^address: "(?P<address>[^"]+)"', re.MULTILINE)
@@ -108,34 +107,13 @@ def locked(locks: str, device: int) -> dict[int, list[str]]:
 def clients() -> list[str]:
     """Return the clients of version 4, and the connections of version 3."""
     known = {_address(client) for client in _client_directories()}
-    others = {
-        f'connection of {address}'
-        for table in ('tcp', 'tcp6')
-        for address in connections(pathlib.Path('/proc/net', table).read_text(), PORT)
-        if address not in known
-    }
+    others = [
+        line
+        for line in service_connections.tcp(PORT)
+        if not any(f' {address} ' in line for address in known)
+    ]
     mounted = {f'mounted by {line}' for line in (read(RMTAB) or '').splitlines()}
-    return [f'client {address}' for address in sorted(known)] + sorted(others) + sorted(mounted)
-
-
-def connections(table: str, port: int) -> Iterator[str]:
-    """Yield the other ends of a port's connections, as address:port.
-
-    :param table: what /proc/net/tcp or tcp6 has
-    """
-    for line in table.splitlines()[1:]:
-        _, local, remote, state, *_ = line.split()
-        if int(local.partition(':')[2], 16) == port and state == _ESTABLISHED:
-            address, _, number = remote.partition(':')
-            yield f'{_ipv4(address)}:{int(number, 16)}'
-
-
-def _ipv4(address: str) -> str:
-    """Return an address of the table, which is in the machine's byte order.
-
-    What an IPv6 socket takes of IPv4 has its address at the end.
-    """
-    return socket.inet_ntoa(bytes.fromhex(address[-8:])[::-1])
+    return [f'client {address}' for address in sorted(known)] + others + sorted(mounted)
 
 
 def _client_directories() -> list[pathlib.Path]:

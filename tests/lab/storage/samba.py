@@ -20,6 +20,7 @@ import pwd
 import secrets
 import typing
 
+from tests.lab.storage import networks
 from tests.lab.storage.configfs import modprobe
 from tests.lab.storage.records import Records
 from tests.lab.storage.server_process import ServerProcess
@@ -95,6 +96,7 @@ class SmbBackend(ShareBackend):
         return f'{options},{more}' if more else options
 
     def up(self) -> None:
+        networks.up()
         modprobe('cifs')
         self.files.mkdir(parents=True, exist_ok=True)
         self.files.chmod(0o777)

@@ -60,6 +60,14 @@ class ShareBackend(backend.Backend):
     def kill_daemon(self) -> None:
         """End what serves, without a word to its clients."""
 
+    def make_file(self, volume: 'ShareVolume', size: int) -> None:
+        """Make the file of a new volume."""
+        image_file.create(volume.path, volume.record['format'], size)
+
+    def file_identity(self, volume: 'ShareVolume') -> str:
+        """Return the file's name on the share, with what a client has to see as its inode."""
+        return f'{self.export}/{volume.record["name"]}#{volume.path.stat().st_ino}'
+
     def mount_options(self, volume: 'ShareVolume') -> str | None:
         """Return the mount options that Cinder sends with a volume."""
         options: str | None = volume.record['options']
@@ -76,6 +84,7 @@ class ShareBackend(backend.Backend):
         *,
         format: str = 'raw',
         options: str | None = None,
+        client: str = '',
         encrypted: bool = False,
         **variant: typing.Any,
     ) -> 'ShareVolume':
@@ -83,6 +92,7 @@ class ShareBackend(backend.Backend):
 
         :param format: raw or qcow2
         :param options: mount options, as Cinder has them of its configuration
+        :param client: qemu, where the host has a choice and takes this one
         """
         if variant:
             raise backend.Unreachable(f'{self.name} has no {", ".join(sorted(variant))}')
@@ -90,12 +100,13 @@ class ShareBackend(backend.Backend):
             'name': f'volume-{volume_id}',
             'format': format,
             'options': options,
+            'client': client,
             'encrypted': encrypted,
             'size': size,
         }
         self.records.save(volume_id, record)
         volume = ShareVolume(self, volume_id)
-        image_file.create(volume.path, format, size)
+        self.make_file(volume, size)
         sync_directory(self.files)
         return volume
 
@@ -120,7 +131,7 @@ class ShareBackend(backend.Backend):
 class ShareVolume(backend.Volume):
     """One file.
 
-    :ivar record: name, format, options, encrypted, size
+    :ivar record: name, format, options, client, encrypted, size
     """
 
     def __init__(self, server: ShareBackend, volume_id: str) -> None:
@@ -167,7 +178,7 @@ class ShareVolume(backend.Volume):
         self._save(size=size)
 
     def identity(self) -> str:
-        return f'file:{self.server.export}/{self.record["name"]}#{self.path.stat().st_ino}'
+        return f'file:{self.server.file_identity(self)}'
 
     def seen_by_target(self) -> list[str]:
         return self.server.seen(self)
