@@ -33,6 +33,7 @@ answers, what is logged meanwhile, and when a session has ended:
     {"session": "s1", "ended": -9}          negative: by this signal
 """
 
+import contextlib
 import faulthandler
 import gc
 import importlib
@@ -41,6 +42,7 @@ import selectors
 import signal
 import socket
 import sys
+import traceback
 import typing
 
 from tests.lab.rpc import messages
@@ -87,14 +89,17 @@ class Server:
             self._fork(name)
         if name not in self.sessions:
             self._answer({**order, 'error': {'type': 'Ended', 'message': 'no such session'}})
-        elif order.get('close'):
-            self.sessions[name][1].shutdown(socket.SHUT_WR)
         elif order.get('kill'):
             os.kill(self.sessions[name][0], signal.SIGKILL)
         elif order.get('stacks'):
             os.kill(self.sessions[name][0], signal.SIGUSR1)
         else:
-            self.sessions[name][1].sendall(line + b'\n')
+            # One that has just died is told by its end.
+            with contextlib.suppress(OSError):
+                if order.get('close'):
+                    self.sessions[name][1].shutdown(socket.SHUT_WR)
+                else:
+                    self.sessions[name][1].sendall(line + b'\n')
 
     def _fork(self, name: str) -> None:
         mine, its = socket.socketpair()
@@ -102,8 +107,15 @@ class Server:
         pid = os.fork()
         if pid == 0:
             mine.close()
-            self._forget_others()
-            os._exit(serve(its, name))
+            # Whatever happens to it: the others are not this child's to end.
+            code = 1
+            try:
+                self._forget_others()
+                code = serve(its, name)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
         its.close()
         self.sessions[name] = (pid, mine)
         self.selector.register(mine, selectors.EVENT_READ, name)
@@ -118,17 +130,24 @@ class Server:
         os.dup2(2, self.writing)
 
     def _from_session(self, name: str) -> None:
-        data = self.sessions[name][1].recv(1 << 16)
+        data = self._receive(name)
         if data:
             # Whole lines only: two sessions may speak at once.
             while not data.endswith(b'\n'):
-                more = self.sessions[name][1].recv(1 << 16)
+                more = self._receive(name)
                 if not more:
                     break
                 data += more
             self._write(data)
         else:
             self._ended(name)
+
+    def _receive(self, name: str) -> bytes:
+        try:
+            return self.sessions[name][1].recv(1 << 16)
+        except ConnectionResetError:
+            # It died before it had read all of its orders.
+            return b''
 
     def _kill(self, name: str) -> None:
         os.kill(self.sessions[name][0], signal.SIGKILL)

@@ -156,6 +156,19 @@ def test_what_is_printed_is_not_in_the_answers(server: RpcServer, session: Sessi
     assert [line for line in server.take_log() if line.endswith(' said')]
 
 
+def test_killed_with_orders_that_it_has_not_read(server: RpcServer, session: Session) -> None:
+    doomed = server.open(f'{SERVED}:Served', name='doomed')
+    calls = [doomed.begin('hang'), *(doomed.begin('echo', data=b'x' * 9999) for _ in range(9))]
+    doomed.kill()
+    for call in calls:
+        with pytest.raises(RemoteEnded) as caught:
+            call.result(10)
+        assert caught.value.status == -9
+    with pytest.raises((RemoteEnded, RemoteError)):
+        doomed.echo()
+    assert session.echo()['calls'] == 1
+
+
 def test_lost_host() -> None:
     process = subprocess.Popen(
         [sys.executable, '-m', 'tests.lab.rpc.server', SERVED],
