@@ -60,8 +60,7 @@ class ScaleIOVolume(image_volume.ImageVolume):
         if self.record['cinder_maps']:
             data['sdc_guid'] = powerflex.SDC_GUID
         elif self.record['by_name']:
-            del data['scaleIO_volume_id'], data['config_group']
-            data |= {'serverPassword': powerflex.PASSWORD, 'serverToken': 'expired'}
+            del data['scaleIO_volume_id']
         return cinder_info.connection_info('scaleio', self.volume_id, data)
 
     def grow(self, size: int) -> None:
@@ -136,8 +135,8 @@ class ScaleIOBackend(backend.Backend):
 
         :param cinder_maps: it is mapped to this host before this host hears of
             it, as Cinder does since it knows the GUID of the host's client
-        :param by_name: the connection_info is as old as it gets: with the
-            password in it, and with the volume's name only
+        :param by_name: the connection_info has the volume's name only, as those
+            that Nova has kept from before Newton
         """
         self._serve()
         image_volume.make_image(powerflex.VOLUMES, volume_id, size)
