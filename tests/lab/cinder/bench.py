@@ -49,6 +49,8 @@ RUN = DIRECTORY / 'run'
 
 # Programs of Cinder are started anew for each step, and Python's start takes seconds.
 TIMEOUT = 300.0
+# Cinder answers in this process: who asks all the time keeps it from its work.
+PAUSE = 1.0
 
 OPTIONS = {
     'DEFAULT': {
@@ -168,12 +170,11 @@ class CinderBench(Bench):
             lambda: self._proxy.get_volume(volume_id).size == size,
             f'Cinder to extend volume {volume_id}',
             timeout=TIMEOUT,
+            interval=PAUSE,
         )
         self._wait_for_volume(volume_id, status)
         if status == 'in-use':
-            wait_until(
-                lambda: len(self.nova.events) > known, 'the event volume-extended', timeout=TIMEOUT
-            )
+            self._wait_for_event(known)
         return [dict(event) for event in self.nova.events[known:]]
 
     def snapshot(self, volume_id: str, name: str) -> str:
@@ -183,6 +184,7 @@ class CinderBench(Bench):
             lambda: self._status(self._proxy.get_snapshot(made.id)) == 'available',
             f'the snapshot of volume {volume_id}',
             timeout=TIMEOUT,
+            interval=PAUSE,
         )
         return str(made.id)
 
@@ -193,6 +195,7 @@ class CinderBench(Bench):
             lambda: self._is_gone(self._proxy.get_snapshot, snapshot_id),
             f'the end of snapshot {snapshot_id}',
             timeout=TIMEOUT,
+            interval=PAUSE,
         )
 
     def delete(self, volume_id: str) -> None:
@@ -202,6 +205,7 @@ class CinderBench(Bench):
             lambda: self._is_gone(self._proxy.get_volume, volume_id),
             f'the end of volume {volume_id}',
             timeout=TIMEOUT,
+            interval=PAUSE,
         )
 
     def cinder_contents(self) -> list[str]:
@@ -242,7 +246,11 @@ class CinderBench(Bench):
 
         :param size: bytes
         """
-        return self.volumes.extend(name, size).to_dict()
+        known = len(self.nova.events)
+        result = self.volumes.extend(name, size).to_dict()
+        # Which must not be taken for the answer to what comes next.
+        self._wait_for_event(known)
+        return result
 
     def extended(self, event: dict[str, str]) -> dict[str, typing.Any]:
         """Take Cinder's event as the compute service would; return the result as data."""
@@ -283,8 +291,15 @@ class CinderBench(Bench):
             lambda: self._status(self._proxy.get_volume(volume_id)) == status,
             f'volume {volume_id} to be {status}',
             timeout=TIMEOUT,
+            interval=PAUSE,
         )
         return self.in_cinder(volume_id)
+
+    def _wait_for_event(self, known: int) -> None:
+        """Wait until Nova has been told of more than so much."""
+        wait_until(
+            lambda: len(self.nova.events) > known, 'the event volume-extended', timeout=TIMEOUT
+        )
 
     def _status(self, found: typing.Any) -> str:
         """Return the state.
