@@ -267,7 +267,7 @@ class CooperatingGuest(GuestShell):
         boot = (
             f'<kernel>{kernel}</kernel><initrd>{initramfs}</initrd>'
             '<cmdline>console=ttyS0 quiet panic=1 mitigations=off nokaslr audit=0'
-            ' tsc=reliable</cmdline>'
+            ' tsc=reliable no_timer_check</cmdline>'
         )
         xml = domain_xml(self.name, memory=128, boot=boot, serial=serial)
         with self.hypervisor.translated(f'start guest {self.name}'):
