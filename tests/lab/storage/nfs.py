@@ -20,10 +20,10 @@ from tests.lab.storage import nfsd
 from tests.lab.storage.configfs import modprobe
 from tests.lab.storage.records import sync_directory
 from tests.lab.storage.server_process import CommandFailed
-from tests.lab.storage.server_process import ServerProcess
 from tests.lab.storage.server_process import launch
 from tests.lab.storage.server_process import listens
 from tests.lab.storage.server_process import run
+from tests.lab.storage.server_process import running
 from tests.lab.storage.share import ADDRESS
 from tests.lab.storage.share import ShareBackend
 from tests.lab.storage.share import ShareVolume
@@ -33,7 +33,8 @@ SIZE = 4 << 30  # bytes of the file system, most of them holes
 EXPORTS = pathlib.Path('/etc/exports.d/lab.exports')
 OPTIONS = 'rw,sync,no_root_squash,insecure,fsid=1,no_subtree_check'
 THREADS = 8
-_PIPES = pathlib.Path('/var/lib/nfs/rpc_pipefs')
+_PIPES = pathlib.Path('/run/rpc_pipefs')
+_STATE = pathlib.Path('/var/lib/nfs')
 
 
 class NfsBackend(ShareBackend):
@@ -99,14 +100,15 @@ class NfsBackend(ShareBackend):
         EXPORTS.parent.mkdir(exist_ok=True)
         EXPORTS.write_text(f'{self.files} *({OPTIONS})\n')
         for directory in ('sm', 'sm.bak', 'nfsdcld', 'v4recovery'):
-            (_PIPES.parent / directory).mkdir(exist_ok=True)
+            (_STATE / directory).mkdir(exist_ok=True)
         if 'portmapper' not in _registered():
             pathlib.Path('/run/rpcbind').mkdir(exist_ok=True)
             launch('rpcbind', '-w')
         wait_until(lambda: 'portmapper' in _registered(), 'rpcbind to answer')
         if 'status' not in _registered():
             launch('rpc.statd')
-        ServerProcess('nfsdcld', pathlib.Path('/run/nfsdcld.pid')).start('nfsdcld')
+        if not running('nfsdcld'):
+            launch('nfsdcld')
         nfsd.set_times()
         run('exportfs', '-r')
         if 'mountd' not in _registered():
