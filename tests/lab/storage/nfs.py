@@ -23,7 +23,6 @@ from tests.lab.storage.server_process import CommandFailed
 from tests.lab.storage.server_process import launch
 from tests.lab.storage.server_process import listens
 from tests.lab.storage.server_process import run
-from tests.lab.storage.server_process import running
 from tests.lab.storage.share import ADDRESS
 from tests.lab.storage.share import ShareBackend
 from tests.lab.storage.share import ShareVolume
@@ -99,7 +98,7 @@ class NfsBackend(ShareBackend):
         nfsd.mount(_PIPES, 'rpc_pipefs')
         EXPORTS.parent.mkdir(exist_ok=True)
         EXPORTS.write_text(f'{self.files} *({OPTIONS})\n')
-        for directory in ('sm', 'sm.bak', 'nfsdcld', 'v4recovery'):
+        for directory in ('sm', 'sm.bak'):
             (_STATE / directory).mkdir(exist_ok=True)
         if 'portmapper' not in _registered():
             pathlib.Path('/run/rpcbind').mkdir(exist_ok=True)
@@ -107,8 +106,6 @@ class NfsBackend(ShareBackend):
         wait_until(lambda: 'portmapper' in _registered(), 'rpcbind to answer')
         if 'status' not in _registered():
             launch('rpc.statd')
-        if not running('nfsdcld'):
-            launch('nfsdcld')
         nfsd.set_times()
         run('exportfs', '-r')
         if 'mountd' not in _registered():

@@ -135,15 +135,6 @@ def comm(pid: int) -> str | None:
     return None if rest.split()[0] in ('Z', 'X') else name
 
 
-def running(name: str) -> list[int]:
-    """Return the processes of a name, for a daemon that writes no pid file."""
-    return [
-        int(entry.name)
-        for entry in pathlib.Path('/proc').iterdir()
-        if entry.name.isdigit() and comm(int(entry.name)) == name[:_COMM_LENGTH]
-    ]
-
-
 def in_session(pid: int) -> list[int]:
     """Return the other processes whose session a process leads."""
     found = []
