@@ -167,8 +167,7 @@ class VirtualMachine:
         if not overlay.exists():
             self._make_overlay()
         self._start([])
-        self._await_console(agent.READY, timeout)
-        self._await_agent(timeout)
+        self._await_agent(timeout, booting=True)
 
     def restore(self, *, timeout: float = 60.0) -> None:
         """Go on from the frozen state, on its disk, and wait for the agent.
@@ -398,21 +397,15 @@ class VirtualMachine:
             raise MachineError(f'QEMU forwards no port to the agent: {text}')
         return int(found[1])
 
-    def _await_console(self, text: str, timeout: float) -> None:
-        # Questions that come too early are answered late: they are sent again
-        # at longer and longer intervals.
-        deadline = time.monotonic() + timeout
-        while text not in self.console.read_text(errors='replace'):
-            if not self.alive():
-                raise MachineError(f'QEMU ended\n{self.said()}')
-            if time.monotonic() > deadline:
-                raise MachineError(f'no {text!r} within {timeout:g} s\n{self.said()}')
-            time.sleep(0.05)
-
-    def _await_agent(self, timeout: float) -> None:
+    def _await_agent(self, timeout: float, *, booting: bool = False) -> None:
         deadline = time.monotonic() + timeout
         patience = 0.5
         while True:
+            # A question that comes too early is answered late: it is sent again
+            # at longer and longer intervals.
+            early = time.monotonic() + 10.0
+            while booting and time.monotonic() < early and self.alive() and not self._listens():
+                time.sleep(0.05)
             try:
                 agent_client.ask(
                     self._address, self._token, set_clock=time.time(), timeout=patience
@@ -428,6 +421,9 @@ class VirtualMachine:
                 time.sleep(0.05)
             else:
                 return
+
+    def _listens(self) -> bool:
+        return agent.READY in self.console.read_text(errors='replace')
 
     def _await_status(self, wanted: set[str], timeout: float) -> None:
         deadline = time.monotonic() + timeout
