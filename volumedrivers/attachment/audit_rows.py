@@ -21,6 +21,7 @@ from volumedrivers import exception
 from volumedrivers.attachment import audit_facts
 from volumedrivers.attachment import guest_disks
 from volumedrivers.attachment import refresh_undo
+from volumedrivers.attachment.audit_findings import RowFindings
 from volumedrivers.attachment.results import Finding
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import deadline
@@ -59,12 +60,12 @@ def of_row(facts: 'Facts', row: 'Record') -> Iterator[Finding]:
             )
 
 
-class _Row:
+class _Row(RowFindings['Record']):
     """One row, beside what is known of this host."""
 
     def __init__(self, facts: 'Facts', row: 'Record') -> None:
+        super().__init__(row)
         self.facts = facts
-        self.row = row
         self._guest = facts.guests.get(row.domain_uuid)
 
     def command(self, verb: str) -> str:
@@ -73,33 +74,6 @@ class _Row:
         known = self._guest is not None and self._guest.name == self.row.domain_name
         guest = self.row.domain_name if known else self.row.domain_uuid
         return f'volumedrivers {verb} {shlex.quote(guest)} {shlex.quote(self.row.volume_id)}'
-
-    def problem(self, kind: str, what: str, detail: str, what_to_do: str) -> Finding:
-        """Return a finding that puts this attachment at risk."""
-        return self._finding('problem', kind, what, detail, what_to_do)
-
-    def note(self, kind: str, what: str, detail: str, what_to_do: str) -> Finding:
-        """Return a finding that does not."""
-        return self._finding('note', kind, what, detail, what_to_do)
-
-    def _finding(
-        self,
-        severity: typing.Literal['problem', 'note'],
-        kind: str,
-        what: str,
-        detail: str,
-        what_to_do: str,
-    ) -> Finding:
-        return Finding(
-            kind=kind,
-            severity=severity,
-            guest=self.row.domain_name,
-            guest_uuid=self.row.domain_uuid,
-            volume_id=self.row.volume_id,
-            what=what,
-            detail=detail,
-            what_to_do=what_to_do,
-        )
 
     def unfinished(self) -> Finding:
         """Say whether the operation runs, or was interrupted."""

@@ -26,7 +26,6 @@ from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.results import ConnectResult
 from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
-from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
@@ -183,15 +182,7 @@ class Reconnect(ConnectAgain):
 
     def encrypt(self) -> None:
         """Open it as before; a libvirt secret that outlived the reboot is enough."""
-        metadata = self.record.encryption
-        self.learn(
-            opened=self.context.encryptor.open(
-                self.info,
-                self._connected(),
-                None if metadata is None else VolumeEncryption.parse(metadata),
-                allow_format=False,
-            )
-        )
+        self.open_again(self._connected())
 
     def decrypt(self) -> None:
         opened = self.record.opened

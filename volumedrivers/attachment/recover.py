@@ -43,6 +43,7 @@ from volumedrivers.attachment.results import Outcome
 from volumedrivers.connection_info import ConnectionInfo
 
 if typing.TYPE_CHECKING:
+    from volumedrivers.attachment.block_storage.reservation import Reservation
     from volumedrivers.attachment.context import AttachmentContext
     from volumedrivers.host.fair_lock import Held
 
@@ -126,23 +127,23 @@ def finish(context: 'AttachmentContext', record: Record, held: 'Held') -> tuple[
         _forget_what_is_not_ours(context, record)
 
 
-def problem_of(error: Exception, record: Record) -> str:
+def problem_of(error: Exception, row: 'Record | Reservation') -> str:
     """Say why nothing could be made of a row; the other rows have their turn all the same."""
     if isinstance(error, exception.VolumeDriversError):
         return '; '.join([str(error), *getattr(error, '__notes__', ())])
-    # A driver's mistake is not to keep the other volumes waiting.
-    LOG.error('Looking after volume %s failed', record.volume_id, exc_info=error)
+    # A driver's mistake, or ours, is not to keep the other volumes waiting.
+    LOG.error('Looking after volume %s failed', row.volume_id, exc_info=error)
     return f'{type(error).__name__}: {error}'
 
 
-def outcome(record: Record, action: str, detail: str, seconds: float) -> Outcome:
-    """Return what was made of a row."""
+def outcome(row: 'Record | Reservation', action: str, detail: str, seconds: float) -> Outcome:
+    """Return what was made of a row of either table."""
     return Outcome(
-        guest=record.domain_name,
-        guest_uuid=record.domain_uuid,
-        volume_id=record.volume_id,
-        operation=None if record.operation is None else str(record.operation),
-        step=record.step,
+        guest=row.domain_name,
+        guest_uuid=row.domain_uuid,
+        volume_id=row.volume_id,
+        operation=None if row.operation is None else str(row.operation),
+        step=row.step,
         action=action,
         detail=detail,
         seconds=round(seconds, 3),

@@ -33,7 +33,6 @@ from volumedrivers.attachment.refresh_kinds import How
 from volumedrivers.attachment.results import RefreshResult
 from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
-from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt import asked_paths
@@ -274,15 +273,7 @@ class Refresh(Work):
 
     def encrypt(self) -> None:
         """Open it as before."""
-        metadata = self.record.encryption
-        self.learn(
-            opened=self.context.encryptor.open(
-                self.info,
-                self._connected(),
-                None if metadata is None else VolumeEncryption.parse(metadata),
-                allow_format=False,
-            )
-        )
+        self.open_again(self._connected())
 
     def encrypt_old(self) -> None:
         self.found = self.found or self.recorded

@@ -22,6 +22,7 @@ from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import paths_of
+from volumedrivers.attachment.volume_encryption import VolumeEncryption
 from volumedrivers.attachment.work_row import WorkRow
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
@@ -154,6 +155,21 @@ class Work(WorkRow):
             if found is not None:
                 self.require_nobody_elses(found)
             self.learn(volume=found, source=guest_disks.source_of(disk))
+
+    def open_again(self, volume: ConnectedVolume) -> None:
+        """Open what was attached encrypted, as the row has it; nothing is formatted.
+
+        :param volume: as it is connected now
+        """
+        metadata = self.record.encryption
+        self.learn(
+            opened=self.context.encryptor.open(
+                self.info,
+                volume,
+                None if metadata is None else VolumeEncryption.parse(metadata),
+                allow_format=False,
+            )
+        )
 
     def require_nobody_elses(self, volume: ConnectedVolume) -> None:
         """Refuse a device that the journal has as another volume.

@@ -23,6 +23,7 @@ from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.reservation import reservation_of
 from volumedrivers.attachment.block_storage.results import VolumeAttachResult
+from volumedrivers.attachment.block_storage.results import with_inner
 from volumedrivers.attachment.block_storage.shared_target import SharedTarget
 from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.results import AttachResult
@@ -198,19 +199,12 @@ class AttachVolume(StorageWork):
     def result(self, seconds: dict[str, float]) -> VolumeAttachResult:
         """Say what was done."""
         assert self.attached is not None  # noqa: S101
-        inner = self.attached.seconds
         return VolumeAttachResult.of(
             self.attached,
             volume_name=self.reservation.volume_name,
             attachment_id=self.reservation.attachment_id,
             mode=self.reservation.mode,
-            seconds={
-                'reserve': seconds['reserve'],
-                'export': seconds['export'],
-                **{name: inner[name] for name in inner if name != 'record'},
-                'complete': seconds['complete'],
-                'record': round(seconds['record'] + inner.get('record', 0.0), 3),
-            },
+            seconds=with_inner(seconds, 'attach', self.attached.seconds),
         )
 
     def _encryption(self) -> VolumeEncryption:

@@ -18,6 +18,7 @@ import shlex
 import typing
 
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment.audit_findings import RowFindings
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import Finding
 from volumedrivers.cinder import attachments
@@ -70,13 +71,13 @@ def keys_here(facts: 'Facts') -> frozenset[str]:
     return frozenset(in_guests | facts.rows.keys())
 
 
-class _Row:
+class _Row(RowFindings['Reservation']):
     """One row, beside what is known of guests, host and Cinder."""
 
     def __init__(self, context: 'StorageContext', facts: 'Facts', row: 'Reservation') -> None:
+        super().__init__(row)
         self.context = context
         self.facts = facts
-        self.row = row
         self.guest = facts.guests.get(row.domain_uuid)
 
     @property
@@ -280,30 +281,3 @@ class _Row:
                     f'Run "volumedrivers extend {shlex.quote(self.guest.name)} '
                     f'{self.row.volume_id} {volume.size}G".',
                 )
-
-    def problem(self, kind: str, what: str, detail: str, what_to_do: str) -> Finding:
-        """Return a finding that puts this attachment at risk."""
-        return self._finding('problem', kind, what, detail, what_to_do)
-
-    def note(self, kind: str, what: str, detail: str, what_to_do: str) -> Finding:
-        """Return a finding that does not."""
-        return self._finding('note', kind, what, detail, what_to_do)
-
-    def _finding(
-        self,
-        severity: typing.Literal['problem', 'note'],
-        kind: str,
-        what: str,
-        detail: str,
-        what_to_do: str,
-    ) -> Finding:
-        return Finding(
-            kind=kind,
-            severity=severity,
-            guest=self.row.domain_name,
-            guest_uuid=self.row.domain_uuid,
-            volume_id=self.row.volume_id,
-            what=what,
-            detail=detail,
-            what_to_do=what_to_do,
-        )

@@ -23,6 +23,7 @@ from volumedrivers.attachment.block_storage import sharing
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.results import VolumeDetachResult
+from volumedrivers.attachment.block_storage.results import with_inner
 from volumedrivers.attachment.block_storage.shared_target import SharedTarget
 from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.results import DetachResult
@@ -160,18 +161,11 @@ class DetachVolume(StorageWork):
     def result(self, seconds: dict[str, float]) -> VolumeDetachResult:
         """Say what was done."""
         assert self.detached is not None  # noqa: S101
-        inner = self.detached.seconds
-        begin = {'begin': seconds['begin']} if 'begin' in seconds else {}
         return VolumeDetachResult.of(
             self.detached,
             volume_name=self.reservation.volume_name,
             attachment_id=self.reservation.attachment_id,
-            seconds={
-                **begin,
-                **{name: inner[name] for name in inner if name != 'record'},
-                'release': seconds['release'],
-                'record': round(seconds['record'] + inner.get('record', 0.0), 3),
-            },
+            seconds=with_inner(seconds, 'detach', self.detached.seconds),
         )
 
     def _is_here(self) -> bool:

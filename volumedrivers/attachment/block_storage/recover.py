@@ -83,7 +83,7 @@ def _each(
         # Each would wait as long again for a daemon that says nothing.
         for row in rows:
             if not row.is_settled:
-                yield _outcome(row, FAILED, str(error), 0.0)
+                yield host_side.outcome(row, FAILED, str(error), 0.0)
         return
     for row in rows:
         if not cinder.needs_it(row, is_here=row.key in here):
@@ -91,9 +91,9 @@ def _each(
         before = stuck.get(row.key)
         if before is not None and not row.is_settled:
             detail = f'guest and host come first, and are not settled: {before.detail}'
-            yield _outcome(row, before.action, detail, 0.0)
+            yield host_side.outcome(row, before.action, detail, 0.0)
         elif cinder.silent:
-            yield _outcome(row, FAILED, _not_asked(cinder.silent), 0.0)
+            yield host_side.outcome(row, FAILED, _not_asked(cinder.silent), 0.0)
         else:
             yield from _one(context, cinder, row)
 
@@ -102,7 +102,7 @@ def _one(context: 'StorageContext', cinder: '_Cinder', found: Reservation) -> It
     try:
         held = context.lock(found.volume_id, 'recover', found.domain_name, seconds=0)
     except exception.LockHeld as error:
-        yield _outcome(found, RUNNING, error.holder, 0.0)
+        yield host_side.outcome(found, RUNNING, error.holder, 0.0)
         return
     with held:
         row = context.reservations.get(found.key)
@@ -115,11 +115,11 @@ def _one(context: 'StorageContext', cinder: '_Cinder', found: Reservation) -> It
         except exception.LockHeld as error:
             said = RUNNING, f'waits for {error.lock}: {error.holder}'
         except Exception as error:
-            said = FAILED, _problem_of(error, row)
+            said = FAILED, host_side.problem_of(error, row)
             if isinstance(error, exception.CinderUnavailable) and not error.answered:
                 cinder.silent = str(error)
         if said is not None:
-            yield _outcome(row, *said, time.monotonic() - started)
+            yield host_side.outcome(row, *said, time.monotonic() - started)
 
 
 class _Cinder:
@@ -199,24 +199,3 @@ def _what_is_here(context: 'StorageContext') -> frozenset[str]:
 
 def _not_asked(reason: str) -> str:
     return f'{reason}; run "volumedrivers recover" again when Cinder can be asked'
-
-
-def _problem_of(error: Exception, row: Reservation) -> str:
-    if isinstance(error, exception.VolumeDriversError):
-        return '; '.join([str(error), *getattr(error, '__notes__', ())])
-    # A mistake of ours is not to keep the other volumes waiting.
-    LOG.error("Looking after Cinder's side of volume %s failed", row.volume_id, exc_info=error)
-    return f'{type(error).__name__}: {error}'
-
-
-def _outcome(row: Reservation, action: str, detail: str, seconds: float) -> Outcome:
-    return Outcome(
-        guest=row.domain_name,
-        guest_uuid=row.domain_uuid,
-        volume_id=row.volume_id,
-        operation=None if row.operation is None else str(row.operation),
-        step=row.step,
-        action=action,
-        detail=detail,
-        seconds=round(seconds, 3),
-    )

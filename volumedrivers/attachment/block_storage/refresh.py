@@ -28,6 +28,7 @@ from volumedrivers.attachment.block_storage.flow import Side
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.results import VolumeRefreshResult
+from volumedrivers.attachment.block_storage.results import with_inner
 from volumedrivers.attachment.block_storage.shared_target import SharedTarget
 from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.results import RefreshResult
@@ -172,18 +173,12 @@ class RefreshVolume(StorageWork):
     def result(self, seconds: dict[str, float]) -> VolumeRefreshResult:
         """Say what was done."""
         assert self.refreshed is not None  # noqa: S101
-        inner = self.refreshed.seconds
         return VolumeRefreshResult.of(
             self.refreshed,
             volume_name=self.reservation.volume_name,
             attachment_id=self.reservation.attachment_id,
             mode=self.reservation.mode,
-            seconds={
-                'export': seconds['export'],
-                'complete': seconds['complete'],
-                **{name: inner[name] for name in inner if name != 'record'},
-                'record': round(seconds['record'] + inner.get('record', 0.0), 3),
-            },
+            seconds=with_inner(seconds, 'refresh', self.refreshed.seconds),
         )
 
     def _is_uncertain(self) -> bool:

@@ -12,6 +12,7 @@
 
 """What an operation on Cinder's volumes did, as data: JSON-able, and nothing in it is secret."""
 
+from collections.abc import Mapping
 import dataclasses
 import typing
 
@@ -33,6 +34,21 @@ def _with(
 ) -> _Extended:
     known = {field.name: getattr(inner, field.name) for field in dataclasses.fields(inner)}
     return kind(**{**known, **more})
+
+
+def with_inner(
+    seconds: Mapping[str, float], step: str, inner: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the seconds of each step, with those of guest and host in the place of theirs.
+
+    :param step: the one in which guest and host have done their part
+    :param inner: of its own steps; its last one writes the journal as well
+    """
+    told: dict[str, float] = {}
+    for name, took in seconds.items():
+        told.update(inner if name == step else {name: took})
+    del told['record']
+    return told | {'record': round(seconds['record'] + inner.get('record', 0.0), 3)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from volumedrivers.attachment.block_storage.reservation import Flow
 from volumedrivers.attachment.block_storage.reservation import Operation
 from volumedrivers.attachment.block_storage.reservation import Reservation
 from volumedrivers.attachment.block_storage.results import VolumeSwapResult
+from volumedrivers.attachment.block_storage.results import with_inner
 from volumedrivers.attachment.block_storage.work import StorageWork
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import SwapResult
@@ -192,18 +193,11 @@ class SwapVolume(StorageWork):
     def result(self, seconds: dict[str, float]) -> VolumeSwapResult:
         """Say what was done."""
         assert self.swapped is not None  # noqa: S101
-        inner = self.swapped.seconds
-        names = ('accept', 'reserve', 'export'), ('complete', 'release', 'finish')
         return VolumeSwapResult.of(
             self.swapped,
             volume_name=self.reservation.volume_name,
             attachment_id=self.reservation.attachment_id,
-            seconds={
-                **{name: seconds[name] for name in names[0]},
-                **{name: inner[name] for name in inner if name != 'record'},
-                **{name: seconds[name] for name in names[1]},
-                'record': round(seconds['record'] + inner.get('record', 0.0), 3),
-            },
+            seconds=with_inner(seconds, 'swap', self.swapped.seconds),
         )
 
     def _learn_of_new(self, **more: typing.Any) -> None:
