@@ -25,9 +25,6 @@ import typing
 SYS = pathlib.Path('/sys')
 DISK_LINKS = pathlib.Path('/dev/disk')
 
-# They come and go with whatever opens them, and are nobody's leftover.
-_NO_MOUNT = {'nsfs', 'proc', 'rpc_pipefs', 'binfmt_misc'}
-
 
 def now(hypervisor: typing.Any, manager: typing.Any) -> dict[str, set[str]]:
     """Return everything that is on this host, by kind."""
@@ -40,7 +37,7 @@ def now(hypervisor: typing.Any, manager: typing.Any) -> dict[str, set[str]]:
         'NVMe controller': set(_names(SYS / 'class/nvme')),
         'NVMe subsystem': set(_names(SYS / 'class/nvme-subsystem')),
         'RBD mapping': set(_names(SYS / 'bus/rbd/devices')),
-        'mount': set(_mounts()),
+        'mount': set(_mounts(manager.context.options)),
         'encryption of os-brick': set(_names(pathlib.Path('/dev/disk/by-id'), 'os-brick')),
         'disk of a guest': set(_disks(hypervisor)),
         'secret of libvirt': set(hypervisor.connection().listSecrets()),
@@ -83,12 +80,15 @@ def _iscsi_records() -> Iterator[str]:
                 yield str(path)
 
 
-def _mounts() -> Iterator[str]:
+def _mounts(options: typing.Any) -> Iterator[str]:
+    # Elsewhere others mount and unmount what is theirs, at the same time.
+    bases = tuple(f'{options[one]}/' for one in options if one.endswith('_mount_point_base'))
     for line in pathlib.Path('/proc/self/mountinfo').read_text().splitlines():
         left, _, right = line.partition(' - ')
         kind, source, *_ = right.split()
-        if kind not in _NO_MOUNT:
-            yield f'{source} at {left.split()[4]} ({kind})'
+        place = left.split()[4]
+        if place.startswith(bases):
+            yield f'{source} at {place} ({kind})'
 
 
 def _disks(hypervisor: typing.Any) -> Iterator[str]:
