@@ -15,6 +15,8 @@
 import contextlib
 import os
 import pathlib
+import sqlite3
+import time
 import typing
 
 from openstack import exceptions as sdk
@@ -23,19 +25,35 @@ from tests.functional.cinder.made_volumes import wait_for
 from volumedrivers.testing.cinder.embedded import EmbeddedCinder
 
 _ATTEMPTS = 5
+_SECONDS = 20.0
 _OF_CINDER = '__DEFAULT__'
+# Cinder answers before they are gone.
+_DELETED_LATER = ('snapshot', 'volume')
 
 
-def contents(cinder: EmbeddedCinder) -> list[str]:
-    """Return what is in it that it did not have at first."""
-    proxy: typing.Any = cinder.connection.block_storage
-    return [
-        *(f'attachment {one.id}' for one in proxy.attachments(all_projects=True)),
-        *(f'snapshot {one.id}' for one in proxy.snapshots(all_projects=True)),
-        *(f'volume {one.id}' for one in proxy.volumes(all_projects=True)),
-        *(f'type {one.id}' for one in _types(proxy, cinder)),
-        *(f'qos {one["id"]}' for one in proxy.get('/qos-specs').json()['qos_specs']),
-    ]
+# What tests make, by the table that Cinder keeps it in.
+_TABLES = {
+    'attachment': 'select id from volume_attachment where not deleted',
+    'snapshot': 'select id from snapshots where not deleted',
+    'volume': 'select id from volumes where not deleted',
+    'type': 'select id, name from volume_types where not deleted',
+    'qos': 'select id from quality_of_service_specs where specs_id is null and not deleted',
+}
+
+
+def contents(cinder: EmbeddedCinder) -> list[tuple[str, str]]:
+    """Return what is in it that it did not have at first: kind and id of each.
+
+    Asked of its database, which takes a hundredth of what its API takes.
+    """
+    own = {*cinder.volume_types, _OF_CINDER}
+    with contextlib.closing(sqlite3.connect(cinder.directory / 'cinder.sqlite')) as database:
+        return [
+            (kind, row[0])
+            for kind, query in _TABLES.items()
+            for row in database.execute(query)
+            if own.isdisjoint(row)
+        ]
 
 
 def files(cinder: EmbeddedCinder) -> list[pathlib.Path]:
@@ -54,37 +72,33 @@ def sweep(cinder: EmbeddedCinder) -> None:
         left = contents(cinder)
         if not left:
             break
-        _remove(proxy, cinder)
+        for kind, found in left:
+            with contextlib.suppress(sdk.HttpException):
+                _remove(proxy, kind, found)
+        deleted = [one for one in left if one[0] in _DELETED_LATER]
+        end = time.monotonic() + _SECONDS
+        while not set(contents(cinder)).isdisjoint(deleted) and time.monotonic() < end:
+            time.sleep(0.02)
     assert left == []
     assert files(cinder) == []
 
 
-def _types(proxy: typing.Any, cinder: EmbeddedCinder) -> list[typing.Any]:
-    own = {*cinder.volume_types, _OF_CINDER}
-    return [one for one in proxy.types() if one.name not in own]
-
-
-def _remove(proxy: typing.Any, cinder: EmbeddedCinder) -> None:
-    for attachment in proxy.attachments(all_projects=True):
-        with contextlib.suppress(sdk.HttpException):
-            proxy.delete_attachment(attachment)
-    for snapshot in proxy.snapshots(all_projects=True):
-        with contextlib.suppress(sdk.HttpException):
-            proxy.reset_snapshot_status(snapshot, 'available')
-            proxy.delete_snapshot(snapshot)
-            proxy.wait_for_delete(snapshot, interval=0.05, wait=20)
-    for volume in proxy.volumes(all_projects=True):
-        with contextlib.suppress(sdk.HttpException):
-            if volume.status in {'creating', 'deleting', 'extending'}:
-                wait_for(lambda one=volume: proxy.get_volume(one.id), 'available')
-            proxy.reset_volume_status(volume, status='available', attach_status='detached')
-            proxy.delete_volume(volume)
-            proxy.wait_for_delete(volume, interval=0.05, wait=20)
-    for made in _types(proxy, cinder):
-        with contextlib.suppress(sdk.HttpException):
-            proxy.delete_type(made)
-    for spec in proxy.get('/qos-specs').json()['qos_specs']:
-        proxy.delete(f'/qos-specs/{spec["id"]}', params={'force': True})
+def _remove(proxy: typing.Any, kind: str, found: str) -> None:
+    if kind == 'attachment':
+        proxy.delete_attachment(found)
+    elif kind == 'snapshot':
+        proxy.reset_snapshot_status(found, 'available')
+        proxy.delete_snapshot(found)
+    elif kind == 'volume':
+        volume = proxy.get_volume(found)
+        if volume.status in {'creating', 'deleting', 'extending'}:
+            wait_for(lambda: proxy.get_volume(found), 'available')
+        proxy.reset_volume_status(volume, status='available', attach_status='detached')
+        proxy.delete_volume(volume)
+    elif kind == 'type':
+        proxy.delete_type(found)
+    elif kind == 'qos':
+        proxy.delete(f'/qos-specs/{found}', params={'force': True})
 
 
 def exported_below(directory: pathlib.Path) -> list[int]:

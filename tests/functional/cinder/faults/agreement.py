@@ -15,18 +15,15 @@
 import dataclasses
 import os
 import pathlib
-import time
-import types
 import typing
-from unittest import mock
 
 from openstack import exceptions as sdk
 
+from tests.functional.cinder import clock
 from tests.functional.cinder.made_volumes import MadeVolume
 from volumedrivers import exception
 from volumedrivers.attachment import failure
 from volumedrivers.attachment import guest_disks
-from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.record import make_key
 from volumedrivers.attachment.results import DiskRequest
@@ -160,8 +157,7 @@ class Bench:
         :param at_once: not only when Cinder cannot be at anything any more
         """
         seconds = 0 if at_once else self.manager.context.options.cinder_timeout
-        later = types.SimpleNamespace(time=lambda: time.time() + seconds)
-        with mock.patch.object(settle, 'time', later):
+        with clock.put_forward(seconds):
             return [f'{one.action}: {one.detail}' for one in self.manager.recover()]
 
 
