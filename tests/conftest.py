@@ -54,6 +54,35 @@ def _entry_points(**wanted: str) -> typing.Any:
 importlib.metadata.entry_points = _entry_points
 
 
+_left_out: set[str] = set()
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Note the long tests that are not run."""
+    _left_out.update(item.nodeid for item in items if item.get_closest_marker('long'))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints the summary, where several run the tests."""
+    if hasattr(session.config, 'workeroutput'):
+        session.config.workeroutput['left out'] = sorted(_left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: typing.Any) -> None:
+    """Take them from one that has ended: they are the same for each."""
+    _left_out.update(getattr(node, 'workeroutput', {}).get('left out', ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not run."""
+    if _left_out:
+        terminalreporter.write_line(
+            f'{len(_left_out)} tests marked "long" were left out; '
+            '`tools/test.sh --all` runs them as well, and so does `.ci/run`'
+        )
+
+
 @pytest.fixture(autouse=True)
 def same_log_levels() -> Iterator[None]:
     """Let a command that a test runs in this process not silence the tests after it.

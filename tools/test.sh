@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Install what the checks and tests need, then run all of them.
-# Usage: tools/test.sh [pytest arguments]; with arguments only those tests run.
+# Usage: tools/test.sh [--all | --long] [pytest arguments]
+#   without arguments: all checks, and all tests that are not marked "long"
+#   --all: the checks, and the long tests as well; --long: only those, no checks
+#   with arguments for pytest: only the tests that they name, no checks
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/install.sh
@@ -8,31 +11,31 @@ cd "$(dirname "$0")/.."
 install_packages test
 install_python libvirt,test,cinder
 PATH=$PWD/.venv/bin:$PATH
+# Else each of some hundred processes that the tests start compiles the package again.
+unset PYTHONDONTWRITEBYTECODE
 
-if [ $# -gt 0 ]; then
-    exec pytest "$@"
+which=(-m 'not long')
+case "${1:-}" in
+--all) which=() && shift ;;
+--long) which=(-m long) && shift ;;
+*) [ $# -eq 0 ] || exec pytest "$@" ;;
+esac
+if [ "${which[*]}" != '-m long' ]; then
+    say "ruff: style"
+    ruff check .
+    ruff format --check .
+    say "mypy: types"
+    mypy
+    say "import-linter: layers"
+    lint-imports --no-cache
+    say "sphinx: documentation"
+    sphinx-build -q -W -b html doc/source "$WORK/doc"
+    say "parity: Nova's answers on 903 inputs"
+    python tests/parity/compare.py --adapter tests/parity/adapter.py --show 0
 fi
-say "ruff: style"
-ruff check .
-ruff format --check .
-say "mypy: types"
-mypy
-say "import-linter: layers"
-lint-imports --no-cache
-say "sphinx: documentation"
-sphinx-build -q -W -b html doc/source "$WORK/doc"
-say "parity: Nova's answers on 903 inputs"
-python tests/parity/compare.py --adapter tests/parity/adapter.py --show 0
-say "pytest: with a real Cinder; beside it unit tests, parity, and a real libvirtd, QEMU and storage"
-# Each waits half of its time for others, and there are two processors at least.
-rest=$WORK/pytest.log
-pytest -q tests/unit tests/parity tests/functional --ignore=tests/functional/cinder \
-    >"$rest" 2>&1 &
-others=$!
-trap 'kill "$others" 2>/dev/null' INT TERM
-status=0
-pytest -q tests/functional/cinder || status=$?
-say "pytest: the other tests"
-wait $others || status=$?
-cat "$rest"
-exit $status
+say "pytest: unit tests, parity, and a real libvirtd, QEMU, Cinder and storage"
+# Most tests wait for others half of their time, so that more run than there are
+# processors.  A process takes a file as a whole; those that last longest come first.
+export PYTEST_XDIST_AUTO_NUM_WORKERS=$(($(nproc) + 1))
+exec pytest -q -n auto --dist loadfile --no-loadscope-reorder "${which[@]}" "$@" \
+    tests/functional tests/unit tests/parity

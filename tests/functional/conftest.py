@@ -13,21 +13,20 @@
 """A libvirtd, a hypervisor and guests for the functional tests."""
 
 from collections.abc import Iterator
-import itertools
 import pathlib
+import typing
 
 import pytest
 
 from tests.functional import crash_table
 from tests.functional import volumes
+from tests.functional.spare_guests import SpareGuests
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
 from volumedrivers.testing.ceph import CephCluster
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope='session')
@@ -43,12 +42,18 @@ def hypervisor(libvirtd: PrivateLibvirtd) -> Iterator[Hypervisor]:
         yield opened
 
 
+@pytest.fixture(scope='session')
+def spare_guests() -> SpareGuests:
+    """Those that wait for the next test; they end with their libvirtd."""
+    return SpareGuests()
+
+
 @pytest.fixture
-def guest(hypervisor: Hypervisor) -> Iterator[Guest]:
+def guest(hypervisor: Hypervisor, spare_guests: SpareGuests) -> Iterator[Guest]:
     """A persistent guest without an operating system, paused, with virtio-scsi."""
-    started = guests.start_guest(hypervisor, f'guest{next(_numbers)}', persistent=True)
+    started = spare_guests.take(hypervisor)
     yield started
-    guests.remove_guest(started)
+    spare_guests.give_back(started)
 
 
 @pytest.fixture
@@ -84,6 +89,18 @@ def volume(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[v
     """A volume of every kind, one after the other."""
     with volumes.KINDS[request.param](tmp_path) as made:
         yield made
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what a process that runs a part of the tests has noted."""
+    if hasattr(session.config, 'workeroutput'):
+        session.config.workeroutput['killed'] = crash_table.export()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: typing.Any) -> None:
+    """Take it from one that has ended; of one that died there is nothing."""
+    crash_table.take(getattr(node, 'workeroutput', {}).get('killed', []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -40,6 +40,7 @@ from volumedrivers.host import boot
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import guests
+from volumedrivers.testing import server as server_module
 from volumedrivers.testing.gluster import GlusterServer
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
@@ -230,6 +231,14 @@ class Host:
             'links': [],
             'rows': [],
         }
+
+    def wait_for_sessions_to_end(self) -> None:
+        """QEMU ends its session a moment after libvirt has taken the disk off its list."""
+        if self._volume is not None:
+            volume = self._volume
+            server_module.wait_until(
+                lambda: volume.sessions() == 0, what='session to end', timeout=10
+            )
 
     @contextlib.contextmanager
     def stopped_qemu(self) -> typing.Iterator[None]:

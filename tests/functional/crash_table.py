@@ -28,6 +28,22 @@ def add(kind: str, point: Point, done: str) -> None:
     _rows[point.operation, point.step][kind].append(done)
 
 
+def export() -> list[list[str]]:
+    """Return what was noted, for the process that prints the table."""
+    return [
+        [operation, step, kind, done]
+        for (operation, step), row in _rows.items()
+        for kind, all_done in row.items()
+        for done in all_done
+    ]
+
+
+def take(noted: list[list[str]]) -> None:
+    """Note what another process has exported."""
+    for operation, step, kind, done in noted:
+        _rows[operation, step][kind].append(done)
+
+
 def _place(item: tuple[tuple[str, str], object]) -> tuple[int, int]:
     operation, step = item[0]
     return crash_points.OPERATIONS.index(operation), crash_points.STEPS.index(step)

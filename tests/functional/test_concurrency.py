@@ -19,6 +19,7 @@ import random
 import pytest
 
 from tests.functional import load_host
+from tests.long import LONG
 
 # Set it to see again what a failure was.
 SEED = int(os.environ.get('VOLUMEDRIVERS_TEST_SEED', '0')) or random.SystemRandom().randrange(
@@ -32,7 +33,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[load_host.Host]:
         yield started
 
 
-@pytest.mark.parametrize('kill_every', [None, 0.3], ids=['undisturbed', 'killed'])
+@pytest.mark.parametrize(
+    'kill_every',
+    [pytest.param(None, marks=LONG, id='undisturbed'), pytest.param(0.3, id='killed')],
+)
 def test_two_hundred_operations_of_eight_processes(
     host: load_host.Host, kill_every: float | None
 ) -> None:

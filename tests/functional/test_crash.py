@@ -19,10 +19,12 @@ operation can be called again.
 """
 
 from collections.abc import Iterator
+import functools
 import subprocess
 
 import pytest
 
+from tests import long
 from tests.functional import crash_points
 from tests.functional import crash_table
 from tests.functional import crash_volumes
@@ -73,6 +75,12 @@ def volume(request: pytest.FixtureRequest, host: Host) -> Iterator[Volume]:
         yield made
 
 
+@pytest.fixture(params=long.PARTS)
+def part(request: pytest.FixtureRequest) -> str:
+    """Whether it is the points that are tried each time, or all others."""
+    return str(request.param)
+
+
 @pytest.fixture(params=GROWING)
 def growing(request: pytest.FixtureRequest, host: Host) -> Iterator[Volume]:
     with host.volume(request.param) as made:
@@ -100,6 +108,7 @@ def recover(host: Host, volume: Volume, point: Point) -> None:
 
 
 def require_nothing(host: Host, point: Point | str) -> None:
+    host.wait_for_sessions_to_end()
     seen = host.seen()
     assert seen == host.nothing(), str(point)
 
@@ -124,11 +133,11 @@ def size_in_guest(host: Host, volume: Volume) -> int:
 
 
 @pytest.mark.timeout(300)
-def test_attach(host: Host, volume: Volume) -> None:
-    for point in (
-        *crash_points.points('attach', volume.name),
-        *crash_points.undo_points(volume.name),
-    ):
+def test_attach(host: Host, volume: Volume, part: str) -> None:
+    def points(kind: str) -> tuple[Point, ...]:
+        return *crash_points.points('attach', kind), *crash_points.undo_points(kind)
+
+    for point in long.part_of(part, points, volume.name, KINDS):
         kill(host, volume, point, 'attach')
         recover(host, volume, point)
         if host.record(volume) is not None:
@@ -145,8 +154,10 @@ def test_attach(host: Host, volume: Volume) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_detach(host: Host, volume: Volume) -> None:
-    for number, point in enumerate(crash_points.points('detach', volume.name), start=1):
+def test_detach(host: Host, volume: Volume, part: str) -> None:
+    points = functools.partial(crash_points.points, 'detach')
+    chosen = long.part_of(part, points, volume.name, KINDS)
+    for number, point in enumerate(chosen, start=1):
         host.perform(volume, 'attach')
         host.io.write(f'ua-{volume.id}', number, crash_volumes.BLOCK, crash_volumes.BLOCK)
         kill(host, volume, point, 'detach')
@@ -160,12 +171,14 @@ def test_detach(host: Host, volume: Volume) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_extend(host: Host, growing: Volume) -> None:
+def test_extend(host: Host, growing: Volume, part: str) -> None:
     volume = growing
+    points = functools.partial(crash_points.points, 'extend')
+    chosen = long.part_of(part, points, volume.name, GROWING)
     alias = f'ua-{volume.id}'
     host.perform(volume, 'attach')
     header = volume.size - size_in_guest(host, volume)
-    for number, point in enumerate(crash_points.points('extend', volume.name), start=1):
+    for number, point in enumerate(chosen, start=1):
         host.io.write(alias, number, crash_volumes.BLOCK, crash_volumes.BLOCK)
         volume.grow(volume.size + MIB)
         kill(host, volume, point, 'extend', volume.size)
@@ -180,9 +193,13 @@ def test_extend(host: Host, growing: Volume) -> None:
     assert volume.holds(0x11, 0)
 
 
-def test_called_again(host: Host, volume: Volume) -> None:
+def test_called_again(host: Host, volume: Volume, part: str) -> None:
     """Instead of recover: what is called next settles what was interrupted."""
-    for point, then, has_it in crash_points.again_points(volume.name, can_grow=volume.can_grow):
+
+    def points(kind: str) -> tuple[tuple[Point, str, bool], ...]:
+        return crash_points.again_points(kind, can_grow=kind in GROWING)
+
+    for point, then, has_it in long.part_of(part, points, volume.name, KINDS):
         size: tuple[int, ...] = ()
         if point.operation != 'attach':
             host.perform(volume, 'attach')
@@ -203,9 +220,9 @@ def test_called_again(host: Host, volume: Volume) -> None:
     assert volume.holds(0x11, 0)
 
 
-def test_recover_is_killed(host: Host, volume: Volume) -> None:
+def test_recover_is_killed(host: Host, volume: Volume, part: str) -> None:
     begun = crash_points.at('attach', 'attach', 'before')
-    for point in crash_points.recover_points(volume.name):
+    for point in long.part_of(part, crash_points.recover_points, volume.name, KINDS):
         kill(host, volume, begun, 'attach')
         kill(host, volume, point, 'recover')
         recover(host, volume, point)
@@ -213,11 +230,12 @@ def test_recover_is_killed(host: Host, volume: Volume) -> None:
     assert volume.holds(0x11, 0)
 
 
-def test_reconnect_is_killed(host: Host, volume: Volume) -> None:
+def test_reconnect_is_killed(host: Host, volume: Volume, part: str) -> None:
     """After a reboot, before the guest is started."""
+    points = functools.partial(crash_points.connect_points, 'reconnect')
     guest = guests.start_guest(host.hypervisor, 'defined', running=False)
     with host.other_guest(guest):
-        for point in crash_points.connect_points('reconnect', volume.name):
+        for point in long.part_of(part, points, volume.name, KINDS):
             with host.boot('the one before'):
                 host.perform(volume, 'attach')
             kill(host, volume, point, 'reconnect')
@@ -248,11 +266,15 @@ def require_connected(host: Host, volume: Volume, point: Point) -> None:
     assert record.boot_id == host.manager.context.boot_id
 
 
-@pytest.mark.parametrize('kind', ['raw', 'iscsi', 'block'])
-def test_repair_is_killed(host: Host, kind: str) -> None:
+REPAIRED = ('raw', 'iscsi', 'block')
+
+
+@pytest.mark.parametrize('kind', REPAIRED)
+def test_repair_is_killed(host: Host, kind: str, part: str) -> None:
+    points = functools.partial(crash_points.connect_points, 'repair')
     with host.volume(kind) as volume:
         host.perform(volume, 'attach')
-        for point in crash_points.connect_points('repair', kind):
+        for point in long.part_of(part, points, kind, REPAIRED):
             kill(host, volume, point, 'repair')
             recover(host, volume, point)
             require_attached(host, volume, point)
@@ -273,16 +295,20 @@ def test_forget_is_killed(host: Host) -> None:
         require_nothing(host, point)
 
 
-@pytest.mark.parametrize('kind', ['luks', 'iscsi'])
-def test_libvirtd_is_killed_as_well(host: Host, kind: str) -> None:
+LIBVIRTD_TOO = ('luks', 'iscsi')
+
+
+@pytest.mark.parametrize('kind', LIBVIRTD_TOO)
+def test_libvirtd_is_killed_as_well(host: Host, kind: str, part: str) -> None:
     """What libvirt itself has lost of QEMU stays in the journal until QEMU ends."""
+    points = (
+        crash_points.at('attach', 'attach', 'libvirt at it'),
+        crash_points.at('attach', 'attach', 'after'),
+        crash_points.at('detach', 'detach', 'QEMU asked'),
+        crash_points.at('detach', 'detach', 'after'),
+    )
     with host.volume(kind) as volume:
-        for point in (
-            crash_points.at('attach', 'attach', 'libvirt at it'),
-            crash_points.at('attach', 'attach', 'after'),
-            crash_points.at('detach', 'detach', 'QEMU asked'),
-            crash_points.at('detach', 'detach', 'after'),
-        ):
+        for point in long.part_of(part, lambda _: points, kind, LIBVIRTD_TOO):
             guest = guests.start_guest(host.hypervisor, 'survives', persistent=True)
             with host.other_guest(guest):
                 if point.operation == 'detach':
@@ -306,23 +332,27 @@ def test_libvirtd_is_killed_as_well(host: Host, kind: str) -> None:
         assert volume.holds(0x11, 0)
 
 
-@pytest.fixture(params=['raw', 'luks', 'iscsi'])
+WITHOUT_GUEST = ('raw', 'luks', 'iscsi')
+
+
+@pytest.fixture(params=WITHOUT_GUEST)
 def some_volume(request: pytest.FixtureRequest, host: Host) -> Iterator[Volume]:
     with host.volume(request.param) as made:
         yield made
 
 
 @pytest.mark.parametrize('persistent', [True, False])
-def test_guest_is_gone(host: Host, some_volume: Volume, persistent: bool) -> None:
+def test_guest_is_gone(host: Host, some_volume: Volume, persistent: bool, part: str) -> None:
     """It was stopped, or is not there any more, when recover comes."""
     volume = some_volume
-    for point in (
+    points = (
         crash_points.at('attach', 'attach', 'before'),
         crash_points.at('attach', 'attach', 'after'),
         crash_points.at('detach', 'detach', 'before'),
         crash_points.at('detach', 'detach', 'after'),
         crash_points.at('extend', 'resize', 'before'),
-    ):
+    )
+    for point in long.part_of(part, lambda _: points, volume.name, WITHOUT_GUEST):
         guest = guests.start_guest(host.hypervisor, 'goes', persistent=persistent)
         with host.other_guest(guest):
             size: tuple[int, ...] = ()
@@ -344,6 +374,7 @@ def test_guest_is_gone(host: Host, some_volume: Volume, persistent: bool) -> Non
     assert volume.holds(0x11, 0)
 
 
+@pytest.mark.parametrize('volume', long.only(['raw', 'iscsi'], KINDS), indirect=True)
 def test_transient_guest_after_a_reboot(host: Host, volume: Volume) -> None:
     guest = guests.start_guest(host.hypervisor, 'transient')
     with host.other_guest(guest):

@@ -24,6 +24,7 @@ import pathlib
 
 import pytest
 
+from tests import long
 from tests.functional.cinder import storage_crash_points
 from tests.functional.cinder.crash_bench import CrashBench
 from tests.functional.cinder.made_volumes import MadeVolume
@@ -50,20 +51,31 @@ def bench(
     made.close()
 
 
-@pytest.fixture(params=['nfs', 'iscsi'])
+KINDS = ('nfs', 'iscsi')
+
+
+@pytest.fixture(params=long.PARTS)
+def part(request: pytest.FixtureRequest) -> str:
+    """Whether it is the points that are tried each time, or all others."""
+    return str(request.param)
+
+
+@pytest.fixture(params=KINDS)
 def volume(request: pytest.FixtureRequest, bench: CrashBench) -> MadeVolume:
     return bench.volumes[request.param]
 
 
-def of_interest(points: Iterable[Point], volume: MadeVolume) -> list[Point]:
+def of_interest(points: Iterable[Point], kind: str) -> list[Point]:
     """Leave out where rows are written, but for one back end: it is the same for all."""
-    return [one for one in points if volume.backend.name == 'nfs' or 'hook' not in one.kill]
+    return [one for one in points if kind == 'nfs' or 'hook' not in one.kill]
 
 
 @pytest.mark.timeout(300)
-def test_attach(bench: CrashBench, volume: MadeVolume) -> None:
+def test_attach(bench: CrashBench, volume: MadeVolume, part: str) -> None:
     points = (*storage_crash_points.attach_points(), *storage_crash_points.undo_points())
-    for point in of_interest(points, volume):
+    for point in long.part_of(
+        part, lambda kind: of_interest(points, kind), volume.backend.name, KINDS
+    ):
         bench.kill(point, 'attach', volume.id)
         bench.recover(volume, point)
         if bench.manager.context.reservations.find():
@@ -79,8 +91,11 @@ def test_attach(bench: CrashBench, volume: MadeVolume) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_detach(bench: CrashBench, volume: MadeVolume) -> None:
-    for point in of_interest(storage_crash_points.detach_points(), volume):
+def test_detach(bench: CrashBench, volume: MadeVolume, part: str) -> None:
+    points = storage_crash_points.detach_points()
+    for point in long.part_of(
+        part, lambda kind: of_interest(points, kind), volume.backend.name, KINDS
+    ):
         if not bench.manager.context.reservations.find():
             bench.perform('attach', volume.id)
         bench.kill(point, 'detach', volume.id)
@@ -91,15 +106,21 @@ def test_detach(bench: CrashBench, volume: MadeVolume) -> None:
             bench.require_nothing(volume, point)
             with pytest.raises(exception.NotRecorded):
                 bench.perform('detach', volume.id)
+    if bench.manager.context.reservations.find():
+        bench.perform('detach', volume.id)
+    bench.require_nothing(volume, 'at the end')
 
 
 @pytest.mark.timeout(300)
-def test_refresh(bench: CrashBench, volume: MadeVolume) -> None:
+def test_refresh(bench: CrashBench, volume: MadeVolume, part: str) -> None:
     """The attachment is the same one all the time; refreshed again, all is as it was."""
+
+    def points(kind: str) -> tuple[Point, ...]:
+        return storage_crash_points.refresh_points(by_qemu=kind == 'iscsi')
+
     bench.perform('attach', volume.id)
     (attachment,) = volume.attachments()
-    by_qemu = volume.backend.name == 'iscsi'
-    for point in storage_crash_points.refresh_points(by_qemu=by_qemu):
+    for point in long.part_of(part, points, volume.backend.name, KINDS):
         bench.kill(point, 'refresh', volume.id)
         assert volume.status in ('in-use', 'attaching'), str(point)
         assert [one.id for one in volume.attachments()] == [attachment.id], str(point)
@@ -113,10 +134,12 @@ def test_refresh(bench: CrashBench, volume: MadeVolume) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_recover_is_killed(bench: CrashBench, volume: MadeVolume) -> None:
-    for begun, point in storage_crash_points.recover_points():
-        if not of_interest([point], volume):
-            continue
+def test_recover_is_killed(bench: CrashBench, volume: MadeVolume, part: str) -> None:
+    def points(kind: str) -> list[tuple[Point, Point]]:
+        every = storage_crash_points.recover_points()
+        return [one for one in every if of_interest(one[1:], kind)]
+
+    for begun, point in long.part_of(part, points, volume.backend.name, KINDS):
         operation = begun.operation.rpartition(' ')[2]
         there = bool(bench.manager.context.reservations.find())
         if there and operation == 'attach':

@@ -28,6 +28,7 @@ from tests.functional.cinder import looks
 from tests.functional.cinder.looks import GIB
 from tests.functional.cinder.made_volumes import MadeVolume
 from tests.functional.cinder.made_volumes import VolumeMaker
+from tests.long import only
 from volumedrivers import exception
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.results import DiskRequest
@@ -82,6 +83,7 @@ def make_encrypted(storage: BlockStorage, make_volume: VolumeMaker) -> MakeEncry
     return make
 
 
+@pytest.mark.parametrize('backend', only(['iscsi'], ['nfs', 'iscsi']), indirect=True)
 def test_there_and_back(
     volume_manager: VolumeManager,
     storage: BlockStorage,

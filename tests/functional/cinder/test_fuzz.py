@@ -37,6 +37,7 @@ from tests.functional import crash_zygote
 from tests.functional.cinder import crash_child
 from tests.functional.cinder.crash_bench import CrashBench
 from tests.functional.cinder.made_volumes import VolumeMaker
+from tests.long import only
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
 from volumedrivers.cmd import signals
@@ -213,10 +214,11 @@ def fuzz(
 
 
 @pytest.mark.timeout(300)
-def test_anything(fuzz: Fuzz) -> None:
+@pytest.mark.parametrize('operations', only([5], [5, 20]))
+def test_anything(fuzz: Fuzz, operations: int) -> None:
     seed = os.environ.get('VOLUMEDRIVERS_FUZZ_SEED') or str(random.randrange(10**6))
     print(f'VOLUMEDRIVERS_FUZZ_SEED={seed}')
-    count = int(os.environ.get('VOLUMEDRIVERS_FUZZ_OPERATIONS', '20'))
+    count = int(os.environ.get('VOLUMEDRIVERS_FUZZ_OPERATIONS', operations))
     chance = random.Random(seed)
     lines = [fuzz.orders(chance, count) for _ in fuzz.workers]
     with concurrent.futures.ThreadPoolExecutor(PROCESSES) as pool:

@@ -18,6 +18,7 @@ import pytest
 
 from tests.functional.cinder.made_volumes import MadeVolume
 from tests.functional.cinder.made_volumes import VolumeMaker
+from tests.long import each_once
 from volumedrivers import exception
 from volumedrivers.attachment.block_storage import settle
 from volumedrivers.attachment.block_storage.manager import VolumeManager
@@ -109,28 +110,33 @@ def test_without_an_instance(
 ATTACHING = ('os-reserve', 'os-initialize_connection', 'os-attach')
 
 
+FAULTS: dict[str, tuple[failing.Fault, type[Exception]]] = {
+    '400': (failing.status(400), exception.CinderError),
+    '403': (failing.status(403), exception.CinderForbidden),
+    '500': (failing.status(500), exception.CinderUnavailable),
+    'reset after': (failing.reset(after=True), exception.CinderUnavailable),
+}
+
+
+@pytest.mark.parametrize(('action', 'fault'), each_once(ATTACHING, FAULTS))
 def test_each_step_of_attaching_fails(
     volume_manager: VolumeManager,
     make_volume: VolumeMaker,
     iscsi: IscsiBackend,
     guest: Guest,
     faults: failing.Faults,
+    action: str,
+    fault: str,
 ) -> None:
     volume = make_volume(iscsi)
-    for action in ATTACHING:
-        for fault, kind in (
-            (failing.status(400), exception.CinderError),
-            (failing.status(403), exception.CinderForbidden),
-            (failing.status(500), exception.CinderUnavailable),
-            (failing.reset(after=True), exception.CinderUnavailable),
-        ):
-            faults.clear()
-            faults.add(f'POST */action {action}', fault)
-            with pytest.raises(kind):
-                volume_manager.attach(guest.name, volume.name, SCSI, legacy=True)
-            faults.clear()
-            recover(volume_manager)
-            require_nothing(volume_manager, guest, volume)
+    made, kind = FAULTS[fault]
+    faults.clear()
+    faults.add(f'POST */action {action}', made)
+    with pytest.raises(kind):
+        volume_manager.attach(guest.name, volume.name, SCSI, legacy=True)
+    faults.clear()
+    recover(volume_manager)
+    require_nothing(volume_manager, guest, volume)
 
 
 def test_an_answer_is_lost_once(
@@ -151,38 +157,42 @@ def test_an_answer_is_lost_once(
         assert asked(faults).count(action) == 2
 
 
+DETACHING = ('os-begin_detaching', 'os-terminate_connection', 'os-detach')
+
+
+@pytest.mark.parametrize(
+    ('action', 'fault'),
+    each_once(DETACHING, FAULTS, wanted=lambda action, fault: fault != '400'),
+)
 def test_each_step_of_detaching_fails(
     volume_manager: VolumeManager,
     make_volume: VolumeMaker,
     nfs: NfsBackend,
     guest: Guest,
     faults: failing.Faults,
+    action: str,
+    fault: str,
 ) -> None:
     volume = make_volume(nfs)
-    for action, stays in (
-        ('os-begin_detaching', True),
-        ('os-terminate_connection', False),
-        ('os-detach', False),
-    ):
-        for fault in (failing.status(403), failing.status(500), failing.reset(after=True)):
-            faults.clear()
-            volume_manager.attach(guest.name, volume.name, SCSI, legacy=True)
-            faults.add(f'POST */action {action}', fault)
-            with pytest.raises((exception.CinderForbidden, exception.CinderUnavailable)):
-                volume_manager.detach(guest.name, volume.name)
-            faults.clear()
-            if stays:
-                # As it was, at rest, and rolled back where Cinder had begun.
-                assert volume.status == 'in-use'
-                (row,) = volume_manager.context.reservations.find()
-                assert row.is_settled
-                assert len(guest.disks()) == 1
-                volume_manager.detach(guest.name, volume.name)
-            else:
-                # The guest has let go: it only goes on.
-                assert guest.disks() == ()
-                recover(volume_manager)
-            require_nothing(volume_manager, guest, volume)
+    made, kind = FAULTS[fault]
+    faults.clear()
+    volume_manager.attach(guest.name, volume.name, SCSI, legacy=True)
+    faults.add(f'POST */action {action}', made)
+    with pytest.raises(kind):
+        volume_manager.detach(guest.name, volume.name)
+    faults.clear()
+    if action == 'os-begin_detaching':
+        # As it was, at rest, and rolled back where Cinder had begun.
+        assert volume.status == 'in-use'
+        (row,) = volume_manager.context.reservations.find()
+        assert row.is_settled
+        assert len(guest.disks()) == 1
+        volume_manager.detach(guest.name, volume.name)
+    else:
+        # The guest has let go: it only goes on.
+        assert guest.disks() == ()
+        recover(volume_manager)
+    require_nothing(volume_manager, guest, volume)
 
 
 def test_a_guest_that_refuses_keeps_it(

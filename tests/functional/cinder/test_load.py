@@ -28,6 +28,7 @@ from tests.functional.cinder.made_volumes import wait_for
 from tests.functional.cinder.shared_cinder import contents
 from tests.functional.cinder.shared_cinder import exported_below
 from tests.functional.cinder.shared_cinder import files
+from tests.long import only
 from volumedrivers.attachment.block_storage.manager import VolumeManager
 from volumedrivers.attachment.results import DiskRequest
 from volumedrivers.host import mount_table
@@ -41,7 +42,6 @@ from volumedrivers.testing.cinder.embedded import EmbeddedCinder
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 
-VOLUMES = 24
 AT_ONCE = 4
 GIB = 2**30
 MIB = 2**20
@@ -163,6 +163,7 @@ def _holds(path: pathlib.Path, pattern: int) -> bool:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize('number_of_volumes', only([4], [4, 24]))
 def test_many_lives(
     cinder: EmbeddedCinder,
     iscsi: IscsiBackend,
@@ -172,13 +173,17 @@ def test_many_lives(
     volume_manager: VolumeManager,
     make_volume: VolumeMaker,
     desks: list[Desk],
+    number_of_volumes: int,
 ) -> None:
     life = Life(volume_manager, make_volume, desks)
     backends: itertools.cycle[Backend] = itertools.cycle([iscsi, nfs])
     with futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        running = [pool.submit(life.live, next(backends), number) for number in range(VOLUMES)]
+        running = [
+            pool.submit(life.live, next(backends), number) for number in range(number_of_volumes)
+        ]
         lived = [each.result() for each in running]
-    assert sorted(lived) == ['iscsi'] * (VOLUMES // 2) + ['nfs'] * (VOLUMES // 2)
+    half = number_of_volumes // 2
+    assert sorted(lived) == ['iscsi'] * half + ['nfs'] * half
 
     assert contents(cinder) == []
     assert files(cinder) == []

@@ -27,6 +27,7 @@ import pytest
 from tests.functional.cinder.looks import multiattach_type
 from tests.functional.cinder.made_volumes import MadeVolume
 from tests.functional.cinder.made_volumes import VolumeMaker
+from tests.long import each_once
 from volumedrivers import exception
 from volumedrivers.attachment import failure
 from volumedrivers.attachment import steps
@@ -341,8 +342,10 @@ def test_share_has_another_name(
     assert manager.context.registry.context.shares.idle() == ()
 
 
-@pytest.mark.parametrize('step', ['identify', 'disconnect', 'connect', 'define', 'clean'])
-@pytest.mark.parametrize('moment', ['before', 'after'])
+@pytest.mark.parametrize(
+    ('moment', 'step'),
+    each_once(['before', 'after'], ['identify', 'disconnect', 'connect', 'define', 'clean']),
+)
 def test_killed_while_a_share_has_another_name(
     conf: cfg.ConfigOpts,
     hypervisor: Hypervisor,

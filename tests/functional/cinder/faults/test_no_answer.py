@@ -19,6 +19,7 @@ import pytest
 from tests.functional.cinder.faults import agreement
 from tests.functional.cinder.faults.agreement import Bench
 from tests.functional.cinder.made_volumes import MadeVolume
+from tests.long import each_once
 from volumedrivers import exception
 from volumedrivers.testing.cinder import faults as make
 
@@ -55,7 +56,7 @@ ONCE = ['500', 'reset after']
 
 @pytest.mark.parametrize(
     ('step', 'fault'),
-    [(step, fault) for step in ATTACH for fault in SILENT if step != 'find' or fault in CERTAIN],
+    each_once(ATTACH, SILENT, wanted=lambda step, fault: step != 'find' or fault in CERTAIN),
 )
 def test_attach_and_cinder_never_answers(
     bench: Bench, volume: MadeVolume, step: str, fault: str
@@ -76,8 +77,7 @@ def test_attach_and_cinder_never_answers(
         agreement.assert_goes_on(bench, volume, before)
 
 
-@pytest.mark.parametrize('fault', ONCE)
-@pytest.mark.parametrize('step', ATTACH)
+@pytest.mark.parametrize(('step', 'fault'), each_once(ATTACH, ONCE))
 def test_attach_and_cinder_does_not_answer_once(
     bench: Bench, volume: MadeVolume, step: str, fault: str
 ) -> None:
@@ -94,8 +94,9 @@ def test_attach_and_cinder_does_not_answer_once(
     agreement.assert_goes_on(bench, volume, before)
 
 
-@pytest.mark.parametrize('fault', ['refused', '503 of a proxy', *AFTER])
-@pytest.mark.parametrize('step', DETACH)
+@pytest.mark.parametrize(
+    ('step', 'fault'), each_once(DETACH, ['refused', '503 of a proxy', *AFTER])
+)
 def test_detach_and_cinder_never_answers(
     bench: Bench, volume: MadeVolume, step: str, fault: str
 ) -> None:
@@ -119,8 +120,7 @@ def test_detach_and_cinder_never_answers(
     assert bench.state(volume.id) == free
 
 
-@pytest.mark.parametrize('fault', ONCE)
-@pytest.mark.parametrize('step', DETACH)
+@pytest.mark.parametrize(('step', 'fault'), each_once(DETACH, ONCE))
 def test_detach_and_cinder_does_not_answer_once(
     bench: Bench, volume: MadeVolume, step: str, fault: str
 ) -> None:

@@ -22,6 +22,7 @@ from tests.functional.cinder.faults import agreement
 from tests.functional.cinder.faults.agreement import Bench
 from tests.functional.cinder.made_volumes import MadeVolume
 from tests.functional.cinder.made_volumes import VolumeMaker
+from tests.long import only
 from volumedrivers import exception
 from volumedrivers.attachment import failure
 from volumedrivers.attachment.block_storage.manager import make_volume_manager
@@ -79,13 +80,15 @@ def test_no_place_for_it_in_the_guest(
     bench.detach(first)
 
 
-@pytest.mark.parametrize('status', ['creating', 'detaching', 'maintenance'])
+@pytest.mark.parametrize('status', only(['detaching'], ['creating', 'detaching', 'maintenance']))
 def test_attach_in_a_state_that_passes(bench: Bench, volume: MadeVolume, status: str) -> None:
     bench.proxy.reset_volume_status(volume.id, status=status)
     refuse(bench, volume, exception.Busy, f'{volume.id} is busy: it is {status} in Cinder')
 
 
-@pytest.mark.parametrize('status', ['deleting', 'extending', 'reserved', 'retyping'])
+@pytest.mark.parametrize(
+    'status', only(['extending'], ['deleting', 'extending', 'reserved', 'retyping'])
+)
 def test_attach_in_a_state_that_cannot_be_set(
     bench: Bench, volume: MadeVolume, status: str
 ) -> None:
@@ -101,7 +104,7 @@ def test_attach_in_a_state_that_cannot_be_set(
     assert bench.faults.count('P*') == 0
 
 
-@pytest.mark.parametrize('status', ['error', 'error_deleting'])
+@pytest.mark.parametrize('status', only(['error'], ['error', 'error_deleting']))
 def test_attach_in_a_state_that_stays(bench: Bench, volume: MadeVolume, status: str) -> None:
     bench.proxy.reset_volume_status(volume.id, status=status)
     refuse(bench, volume, exception.WrongVolumeState, f'is {status} in Cinder; expected available')
@@ -201,7 +204,9 @@ def test_volume_is_deleted_while_the_guest_has_it(bench: Bench, volume: MadeVolu
     assert state == agreement.State('none', (), 'none', 'none', (False, False), ())
 
 
-@pytest.mark.parametrize('status', ['available', 'error', 'detaching', 'maintenance'])
+@pytest.mark.parametrize(
+    'status', only(['available', 'error'], ['available', 'error', 'detaching', 'maintenance'])
+)
 def test_detach_in_whatever_state(bench: Bench, volume: MadeVolume, status: str) -> None:
     free = bench.state(volume.id)
     bench.attach(volume)
