@@ -322,7 +322,6 @@ STAND_INS = (
         'lightos',
         'lightos',
         'lightos',
-        options=MULTIPATH,
         paths=2,
         stand_in="a discovery client that reads os-brick's files, and nvmet",
         short=True,
