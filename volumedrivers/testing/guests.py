@@ -37,7 +37,7 @@ from volumedrivers.testing.libvirtd import cache_directory
 from volumedrivers.testing.libvirtd import find_program
 
 DOMAIN = """\
-<domain type='qemu'>
+<domain type='{kind}'>
   <name>{name}</name>
   <memory unit='MiB'>{memory}</memory>
   <vcpu>1</vcpu>
@@ -79,13 +79,20 @@ echo o >/proc/sysrq-trigger
 
 
 def domain_xml(
-    name: str, *, memory: int = 64, ports: int = 8, boot: str = '', serial: str = ''
+    name: str,
+    *,
+    memory: int = 64,
+    ports: int = 8,
+    boot: str = '',
+    serial: str = '',
+    kind: str = 'qemu',
 ) -> str:
     """Return a q35 machine with virtio-scsi and no disk.
 
     :param memory: MiB
     :param ports: PCIe root ports; every virtio-blk disk and every further
         controller takes one, the SCSI controller one as well
+    :param kind: 'qemu': emulated, which works everywhere; 'kvm'
     """
     return DOMAIN.format(
         name=name,
@@ -93,6 +100,7 @@ def domain_xml(
         boot=boot,
         ports="<controller type='pci' model='pcie-root-port'/>" * ports,
         serial=serial,
+        kind=kind,
     )
 
 
@@ -103,14 +111,16 @@ def start_guest(
     persistent: bool = False,
     running: bool = True,
     ports: int = 8,
+    kind: str = 'qemu',
 ) -> Guest:
     """Start a guest without an operating system; it stays paused.
 
     :param persistent: define it; otherwise it is transient
     :param running: False: define only, which implies persistent
+    :param kind: 'qemu' or 'kvm'
     """
     connection = hypervisor.connection()
-    xml = domain_xml(name, ports=ports)
+    xml = domain_xml(name, ports=ports, kind=kind)
     with hypervisor.translated(f'start guest {name}'):
         if persistent or not running:
             domain = connection.defineXML(xml)
@@ -239,6 +249,7 @@ class CooperatingGuest(GuestShell):
     Its serial line is the socket ``<name>.sock`` in the directory.
 
     :param boot_timeout: seconds
+    :param kind: 'qemu' or 'kvm'
     :ivar guest: to attach disks to
     """
 
@@ -249,10 +260,12 @@ class CooperatingGuest(GuestShell):
         name: str,
         *,
         boot_timeout: float = 60.0,
+        kind: str = 'qemu',
     ) -> None:
         self.hypervisor = hypervisor
         self.directory = directory
         self.boot_timeout = boot_timeout
+        self.kind = kind
         super().__init__(name, socket.socket(socket.AF_UNIX))
         self.guest: Guest
 
@@ -269,7 +282,7 @@ class CooperatingGuest(GuestShell):
             '<cmdline>console=ttyS0 quiet panic=1 mitigations=off nokaslr audit=0'
             ' tsc=reliable no_timer_check</cmdline>'
         )
-        xml = domain_xml(self.name, memory=128, boot=boot, serial=serial)
+        xml = domain_xml(self.name, memory=128, boot=boot, serial=serial, kind=self.kind)
         with self.hypervisor.translated(f'start guest {self.name}'):
             # Paused until somebody listens, so that no word is lost.
             domain = self.hypervisor.connection().createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)

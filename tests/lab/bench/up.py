@@ -81,7 +81,11 @@ def start_linux(hypervisor: Hypervisor) -> None:
         directory.chmod(directory.stat().st_mode | stat.S_IXGRP | stat.S_IXOTH)
     lab_guests.DIRECTORY.mkdir(exist_ok=True)
     linux = guests.CooperatingGuest(
-        hypervisor, lab_guests.DIRECTORY, lab_guests.LINUX, boot_timeout=BOOT_TIMEOUT
+        hypervisor,
+        lab_guests.DIRECTORY,
+        lab_guests.LINUX,
+        boot_timeout=BOOT_TIMEOUT,
+        kind=kind(),
     )
     linux.__enter__()
     linux.close()
@@ -89,7 +93,12 @@ def start_linux(hypervisor: Hypervisor) -> None:
 
 def start_second(hypervisor: Hypervisor) -> None:
     """Start the guest without an operating system; it is persistent."""
-    guests.start_guest(hypervisor, lab_guests.SECOND, persistent=True)
+    guests.start_guest(hypervisor, lab_guests.SECOND, persistent=True, kind=kind())
+
+
+def kind() -> str:
+    """Return how guests run: an emulated machine has a KVM, too, ten times as fast as none."""
+    return 'kvm' if pathlib.Path('/dev/kvm').exists() else 'qemu'
 
 
 def main(arguments: list[str]) -> int:

@@ -37,7 +37,7 @@ from tests.lab.vm.machine import VirtualMachine
 from tests.lab.vm.wheel import PROJECT
 from volumedrivers.testing import guests
 
-MEMORY = 4096  # MiB
+MEMORY = 3072  # MiB
 PROCESSORS = 2
 
 SITE = '/opt/lab/site'

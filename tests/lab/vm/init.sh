@@ -23,6 +23,8 @@ hostname lab
 ulimit -n 65536
 
 modprobe -a virtio_net virtio_rng e1000e configfs loop fuse qemu_fw_cfg
+# The guest inside runs ten times as fast with KVM; QEMU emulates AMD's.
+modprobe -q kvm_amd || modprobe -q kvm_intel
 mount -t configfs configfs /sys/kernel/config
 /lib/systemd/systemd-udevd --daemon
 udevadm trigger --type=subsystems --action=add

@@ -23,7 +23,6 @@ PACKAGE = 'linux-image-amd64'
 
 # Below kernel/ in the module tree: hardware that no virtual machine has.
 LEFT_OUT = (
-    'arch/x86/kvm',
     'drivers/accel',
     'drivers/ata',
     'drivers/bluetooth',
