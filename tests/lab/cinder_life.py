@@ -105,7 +105,6 @@ class CinderVolume:
         self.result: dict[str, typing.Any] | None = None
         self._id: str | None = None
         self._others: list[str] = []
-        bench.remember_traces()
         self.stored_before = bench.contents(backend=row.name)
 
     def call(self, call: str, /, **arguments: object) -> typing.Any:
@@ -117,6 +116,8 @@ class CinderVolume:
         """Its id in Cinder; it is created if it was not."""
         if self._id is None:
             self._id = self.create(self.name)
+            # With what the back end, which is on the same host, has of it there.
+            self.bench.remember_traces()
         return self._id
 
     def create(self, name: str, snapshot_id: str | None = None) -> str:
@@ -151,7 +152,8 @@ class CinderVolume:
         return self.result
 
     def detached(self) -> None:
-        """Detach it if it is attached."""
+        """Detach it if it is attached; it is in Cinder in any case."""
+        assert self.id
         if self.result is not None:
             self.call('detach_volume', name=self.name)
             self.result = None
