@@ -503,7 +503,8 @@ class TestPortalsThatAreFound:
             for iqn in (IQN, 'iqn.x:other')
         ]
 
-        def discover(portal, *, initiator_name, seconds):
+        def discover(portal, *, initiator_name, seconds, auth):
+            assert auth is None
             if isinstance(found[0], Exception):
                 raise found[0]
             return tuple(found)
@@ -543,10 +544,16 @@ class TestPortalsThatAreFound:
 
         assert 'target_portals' not in brick.calls[0][1]
 
-    def test_os_brick_looks_itself_where_discovery_has_a_password(
+    def test_a_portal_that_wants_a_password_for_it_is_given_it(
         self, host, brick, driver, found, monkeypatch
     ):
-        monkeypatch.setattr(iscsi_discovery, 'discover', None)
+        known = []
+
+        def discover(portal, *, initiator_name, seconds, auth):
+            known.append((auth.username, auth.password.reveal()))
+            return tuple(found)
+
+        monkeypatch.setattr(iscsi_discovery, 'discover', discover)
 
         self.connect(
             host,
@@ -557,7 +564,8 @@ class TestPortalsThatAreFound:
             discovery_auth_password='secret-99',
         )
 
-        assert 'target_portals' not in brick.calls[0][1]
+        assert known == [('user', 'secret-99')]
+        assert brick.calls[0][1]['target_portals'] == [ONE, TWO]
 
     def test_one_way_is_not_looked_for(self, host, brick, driver, found, monkeypatch):
         driver.context.conf.set_override('volume_use_multipath', False, group='volumedrivers')

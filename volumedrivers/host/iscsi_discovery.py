@@ -12,11 +12,13 @@
 
 """Ask an iSCSI target which targets it has, and through which portals.
 
-A discovery session without authentication, then one SendTargets request
-(RFC 7143, 6, 11.10 to 11.13 and appendix C).  Nothing of it stays: no record
+A discovery session, with CHAP where Cinder gives it for that, then one SendTargets
+request (RFC 7143, 6, 11.10 to 11.13, 12.1.3 and appendix C).  Nothing of it stays: no record
 of open-iscsi, no session of the kernel.
 """
 
+import base64
+import hashlib
 import secrets
 import socket
 import struct
@@ -24,6 +26,7 @@ import time
 import typing
 
 from volumedrivers import exception
+from volumedrivers.protocol_data import Chap
 from volumedrivers.protocol_data import Portal
 
 _HEADER = struct.Struct('>BBBB B3s 8s I I I I I 12s')
@@ -31,6 +34,9 @@ _LOGIN_RESPONSE, _TEXT_RESPONSE = 0x23, 0x24
 _LONGEST = 1 << 20
 _SEGMENT = 1 << 15  # bytes of one answer
 _NO_TAG = 0xFFFFFFFF
+# Stages of a login: to stay in that of security, or to go on from it.
+_SECURITY, _TO_OPERATIONAL = 0x00, 0x81
+_MD5 = 5  # the algorithm that every target has
 DEFAULT_PORT = 3260
 
 
@@ -45,11 +51,14 @@ class _Refused(Exception):
     """The target did not answer as the protocol wants; the text is the reason."""
 
 
-def discover(portal: Portal, *, initiator_name: str, seconds: float) -> tuple[Found, ...]:
+def discover(
+    portal: Portal, *, initiator_name: str, seconds: float, auth: Chap | None = None
+) -> tuple[Found, ...]:
     """Return all targets that a portal tells of, in its order.
 
     :param seconds: for all of it; a name that has to be resolved first is
         waited for as long as the resolver takes
+    :param auth: for a portal that wants to know who asks
     :raises EndpointUnreachable: it does not answer, or wants to know who asks
     """
     deadline = time.monotonic() + seconds
@@ -57,7 +66,7 @@ def discover(portal: Portal, *, initiator_name: str, seconds: float) -> tuple[Fo
         with socket.create_connection(
             (portal.host, portal.port), timeout=_left(deadline)
         ) as connection:
-            text = _Conversation(connection, deadline).send_targets(initiator_name)
+            text = _Conversation(connection, deadline).send_targets(initiator_name, auth)
     except (OSError, _Refused) as error:
         reason = f'no answer within {seconds:g} s' if isinstance(error, TimeoutError) else None
         raise exception.EndpointUnreachable(
@@ -98,11 +107,14 @@ class _Conversation:
         self._tag = secrets.randbits(31)
         self._heard = 0
 
-    def send_targets(self, initiator_name: str) -> str:
-        self._login(
-            0x81,  # transit from security to operational negotiation
-            f'InitiatorName={initiator_name}\0SessionType=Discovery\0AuthMethod=None\0',
-        )
+    def send_targets(self, initiator_name: str, auth: Chap | None) -> str:
+        who = f'InitiatorName={initiator_name}\0SessionType=Discovery\0'
+        if auth is None:
+            said = self._login(_TO_OPERATIONAL, f'{who}AuthMethod=None\0')
+            if said.get('AuthMethod') == 'CHAP':
+                raise _Refused('it wants to know who asks')
+        else:
+            self._authenticate(who, auth)
         # From operational negotiation to the full feature phase.  The kernel's
         # target has nothing to say to who does not tell how much it can take.
         self._login(
@@ -118,10 +130,29 @@ class _Conversation:
             text += more
         return text
 
-    def _login(self, flags: int, text: str) -> None:
+    def _authenticate(self, who: str, auth: Chap) -> None:
+        """Answer the challenge of CHAP (RFC 1994), where there is one."""
+        said = self._login(_SECURITY, f'{who}AuthMethod=CHAP,None\0')
+        if said.get('AuthMethod') != 'CHAP':
+            self._login(_TO_OPERATIONAL, '')
+            return
+        said = self._login(_SECURITY, f'CHAP_A={_MD5}\0')
+        try:
+            identifier, challenge = int(said['CHAP_I']), _binary(said['CHAP_C'])
+            response = hashlib.md5(
+                bytes((identifier,)) + auth.password.reveal().encode() + challenge,
+                usedforsecurity=False,
+            ).hexdigest()
+        except (KeyError, ValueError) as error:
+            raise _Refused('it gives no challenge that CHAP knows') from error
+        self._login(_TO_OPERATIONAL, f'CHAP_N={auth.username}\0CHAP_R=0x{response}\0')
+
+    def _login(self, flags: int, text: str) -> dict[str, str]:
+        """Send one request of the login; return what the target says."""
         answered, _, said = self._ask(0x43, flags, text, _LOGIN_RESPONSE, 0)
-        if not answered & 0x80 or 'AuthMethod=CHAP' in said:
+        if flags & 0x80 and not answered & 0x80:
             raise _Refused('it wants to know who asks')
+        return dict(line.split('=', 1) for line in said.split('\0') if '=' in line)
 
     def _ask(
         self, opcode: int, flags: int, text: str, expected: int, target_tag: int
@@ -178,3 +209,16 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
+
+
+def _binary(text: str) -> bytes:
+    """Read a binary value: ``0x`` and hexadecimal, or ``0b`` and base64.
+
+    :raises ValueError: it is neither
+    """
+    kind, value = text[:2].lower(), text[2:]
+    if kind == '0b':
+        return base64.b64decode(value, validate=True)
+    if kind != '0x':
+        raise ValueError(kind)
+    return bytes.fromhex(value.zfill(len(value) + len(value) % 2))

@@ -119,13 +119,12 @@ class KernelInitiator(IscsiInitiatorDriver):
     def _discovered(self, data: IscsiData) -> tuple[IscsiTarget, ...]:
         """Return the ways that the one portal tells of; none where os-brick has to ask."""
         (target,) = data.targets
-        if data.discovery_auth is not None:
-            return ()
         try:
             found = iscsi_discovery.discover(
                 target.portal,
                 initiator_name=self._initiator_name(),
                 seconds=self.conf.endpoint_timeout,
+                auth=data.discovery_auth,
             )
         except exception.EndpointUnreachable as e:
             LOG.warning('%s; os-brick looks for other portals itself', e)
