@@ -84,13 +84,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(autouse=True)
-def same_log_levels() -> Iterator[None]:
-    """Let a command that a test runs in this process not silence the tests after it.
+def same_process() -> Iterator[None]:
+    """Let a command that a test runs in this process change nothing for the tests after it.
 
-    Those that look for secrets in what is logged would find none.
+    Those that look for secrets in what is logged would find none, and those that
+    are told to end would do it in that command's way.
     """
     loggers = (logging.getLogger(), logging.getLogger('volumedrivers'))
-    before = [logger.level for logger in loggers]
+    levels = [logger.level for logger in loggers]
+    handler = signal.getsignal(signal.SIGTERM)
     yield
-    for logger, level in zip(loggers, before, strict=True):
+    signal.signal(signal.SIGTERM, handler)
+    for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
