@@ -12,6 +12,7 @@
 
 """A small Cinder, and a small Keystone, that speak their interface on loopback."""
 
+import abc
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
@@ -58,7 +59,7 @@ def fault(status: str, message: str, *, said: str = 'computeFault', **headers: s
     return Said(status, {said: {'code': code, 'message': message}}, headers)
 
 
-class Application:
+class Application(abc.ABC):
     """Answers, and remembers the requests."""
 
     def __init__(self) -> None:
@@ -109,8 +110,9 @@ class Application:
                 return said
         return None
 
+    @abc.abstractmethod
     def answer(self, request: Request) -> Said:
-        raise NotImplementedError
+        """Return what is said to a request that no test has an answer for."""
 
 
 class FakeCinder(Application):

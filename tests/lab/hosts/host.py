@@ -76,16 +76,23 @@ class Host(abc.ABC):
         Every session has ended then; ``storage`` and ``benches`` are new ones.
 
         :param backends: which storage has to be up again; none named: all
+        :raises HostError: it cannot be done to this one
         """
-        raise NotImplementedError
+        raise HostError(f'{self.name} has no power that could be cut')
 
     def set_link(self, name: str, up: bool) -> None:
-        """Pull or plug a cable, such as ``fabric_a``."""
-        raise NotImplementedError
+        """Pull or plug a cable, such as ``fabric_a``.
+
+        :raises HostError: it cannot be done to this one
+        """
+        raise HostError(f'{self.name} has no link {name} that could be set')
 
     def restore(self) -> None:
-        """Have the host as it was in the beginning, with new sessions."""
-        raise NotImplementedError
+        """Have the host as it was in the beginning, with new sessions.
+
+        :raises HostError: it cannot be done to this one
+        """
+        raise HostError(f'{self.name} cannot be restored')
 
     def left_behind(self) -> list[str]:
         """Return what is on the host now and was not in the beginning, or the reverse."""

@@ -12,6 +12,7 @@
 
 """HTTP services of stand-ins: strict ones, which answer in JSON."""
 
+import abc
 import http.server
 import json
 import ssl
@@ -35,18 +36,18 @@ class Refusal(Exception):
         self.headers = headers
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(http.server.BaseHTTPRequestHandler, abc.ABC):
     """One connection; what a service does is in ``respond``."""
 
     protocol_version = 'HTTP/1.1'
     server_version = 'lab-stand-in'
 
+    @abc.abstractmethod
     def respond(self, method: str, path: str, body: bytes) -> object:
         """Return what is answered, for JSON.
 
         :raises Refusal
         """
-        raise NotImplementedError
 
     def do_GET(self) -> None:
         self._serve('GET')

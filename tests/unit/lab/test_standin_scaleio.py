@@ -62,7 +62,7 @@ def port(certificate: pathlib.Path) -> Iterator[int]:
         '127.0.0.1', 0, str(certificate), str(certificate.with_suffix('.key'))
     )
     with server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_address[1]
         server.shutdown()

@@ -45,7 +45,7 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> Devices:
 @pytest.fixture
 def port() -> Iterator[int]:
     with http_service.Server(('127.0.0.1', 0), storpool_api.Api) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server.server_address[1]
         server.shutdown()
