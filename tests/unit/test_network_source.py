@@ -156,6 +156,17 @@ def test_extend_returns_what_was_requested(info):
     assert driver.extend_volume(info, 'a', 123456789) == 123456789
 
 
+def test_extend_asks_the_storage_before_qemu_does(info):
+    context = network_fakes.make_context()
+    driver = Toy(context)
+    volume = driver.connect_volume(info, 'a')
+    context.endpoints.dead = {'192.0.2.1:10809': 'x'}
+    assert driver.extend_volume(info, 'a', 123456789, volume=volume) == 123456789
+    context.endpoints.dead['[2001:db8::1]:10809'] = 'y'
+    with pytest.raises(exception.EndpointUnreachable):
+        driver.extend_volume(info, 'a', 123456789, volume=volume)
+
+
 def test_capabilities():
     assert {Capability.EXTEND, Capability.MULTIATTACH, Capability.UNPRIVILEGED} == (
         Toy.CAPABILITIES

@@ -180,6 +180,21 @@ class TestAllOfThem:
             with pytest.raises(exception.InvalidSize):
                 driver.extend_volume(info(kind, export), 'a', size)
 
+    def test_extend_asks_the_server_before_qemu_does(self, kind, context, monkeypatch):
+        driver_class, export, _, _ = DRIVERS[kind]
+        driver = driver_class(context)
+        volume = driver.connect_volume(info(kind, export), 'a')
+        asked = []
+
+        def silent(share):
+            asked.append(share.source)
+            raise exception.DeadlineExceeded(what=share.source, seconds=1)
+
+        monkeypatch.setattr(context.shares, 'ask', silent)
+        with pytest.raises(exception.DeadlineExceeded):
+            driver.extend_volume(info(kind, export), 'a', 2 << 30, volume=volume)
+        assert len(asked) == 1
+
     def test_why_not_names_what_to_install(self, kind, context):
         reason = DRIVERS[kind][0](context).why_not()
         assert reason is None or 'install' in reason or 'kernel' in reason

@@ -430,6 +430,10 @@ class TestServersThatDoNotAnswer:
         with pytest.raises(exception.DeadlineExceeded):
             mounts.resolve(share, 'volume')
 
+    def test_ask_gives_up(self, mounts, share, silent, hasty):
+        with pytest.raises(exception.DeadlineExceeded):
+            mounts.ask(share)
+
     def test_inspect_gives_up(self, mounts, share, silent, hasty):
         path = os.path.join(share.mount_point, 'volume')
         with pytest.raises(exception.DeadlineExceeded):

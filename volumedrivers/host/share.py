@@ -20,6 +20,7 @@ import re
 import typing
 
 from volumedrivers import exception
+from volumedrivers.host import mount_table
 from volumedrivers.host.mount_table import Mount
 
 
@@ -56,6 +57,20 @@ class Share:
     credentials: typing.Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     mounted_sources: tuple[str, ...] = ()
     root_size: int | None = None
+
+    def find(self) -> Mount | None:
+        """Return what is mounted at the mount point, whatever it is.
+
+        :raises MountFailed: the kernel did not say
+        """
+        try:
+            return mount_table.find(self.mount_point)
+        except OSError as error:
+            raise exception.MountFailed(
+                source=self.source,
+                mount_point=self.mount_point,
+                reason=f'the mount table cannot be read: {error.strerror}',
+            ) from error
 
     def check(self, found: Mount) -> None:
         """:raises WrongMount: what is mounted is not this share"""

@@ -265,7 +265,7 @@ class ShareMounts:
 
         :raises MountFailed: the kernel did not say
         """
-        return _find(share)
+        return share.find()
 
     def inode(self, path: str) -> int | None:
         """Return the number of a file that lies on a share; None: it is not there.
@@ -283,6 +283,16 @@ class ShareMounts:
             raise exception.HostUnreadable(
                 what=path, reason=error.strerror or str(error)
             ) from error
+
+    def ask(self, share: Share) -> None:
+        """See that the server of a mounted share answers now.
+
+        What a file is called and how long it is, its client may still know
+        when nobody answers any more.
+
+        :raises MountFailed, DeadlineExceeded: it does not
+        """
+        self._ask(share, lambda: os.statvfs(share.mount_point))
 
     @property
     def users(self) -> ShareUsers:
@@ -309,7 +319,7 @@ class ShareMounts:
         place = share.mount_point
         if self.users.claimed(place) == BEGUN:
             former_processes.wait_until_made(place, self.seconds)
-        found = _find(share)
+        found = share.find()
         if found is not None:
             share.check(found)
             if self.users.claimed(place) == BEGUN:
@@ -330,7 +340,7 @@ class ShareMounts:
                 self._undo_failed(share, error)
                 raise
         try:
-            found = _find(share)
+            found = share.find()
             if found is None:
                 raise exception.MountFailed(
                     source=share.source,
@@ -363,7 +373,7 @@ class ShareMounts:
         return mount
 
     def _mounted_rightly(self, share: Share) -> bool:
-        found = _find(share)
+        found = share.find()
         return found is not None and share.matches(found)
 
     def _answers(self, share: Share) -> bool:
@@ -394,7 +404,7 @@ class ShareMounts:
     def _undo_failed(self, share: Share, error: exception.VolumeDriversError) -> None:
         """Take back what a failed mount left; the first error stays the one raised."""
         late = isinstance(error, exception.DeadlineExceeded)
-        if late and _find(share) is None:
+        if late and share.find() is None:
             # It may still come about; the claim says whose it is then.
             return
         try:
@@ -412,7 +422,7 @@ class ShareMounts:
         claim = self.users.claimed(place)
         if claim == BEGUN and not force:
             former_processes.wait_until_made(place, self.seconds)
-        found = _find(share)
+        found = share.find()
         ours = found is not None and (
             just_made or (claim in (BEGUN, found.mark) and share.matches(found))
         )
@@ -443,7 +453,7 @@ class ShareMounts:
                 )
                 return
             except (exception.MountFailed, exception.Busy, exception.DeadlineExceeded) as error:
-                if _find(share) is None:
+                if share.find() is None:
                     return
                 over = time.monotonic() + pause > end
                 if (over or not _busy(error)) and not force:
@@ -478,21 +488,6 @@ class ShareMounts:
 
     def _locked(self, share: Share) -> contextlib.AbstractContextManager[None]:
         return mount_lock.hold(share.mount_point, bootstrap.lock_path(self.conf), self.seconds)
-
-
-def _find(share: Share) -> mount_table.Mount | None:
-    """Return what is mounted at the share's mount point.
-
-    :raises MountFailed: the kernel did not say
-    """
-    try:
-        return mount_table.find(share.mount_point)
-    except OSError as error:
-        raise exception.MountFailed(
-            source=share.source,
-            mount_point=share.mount_point,
-            reason=f'the mount table cannot be read: {error.strerror}',
-        ) from error
 
 
 def _busy(error: exception.VolumeDriversError) -> bool:

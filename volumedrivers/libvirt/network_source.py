@@ -155,11 +155,18 @@ class NetworkSourceDriver(VolumeDriver):
     ) -> int:
         """Return the requested size: QEMU asks the storage when the disk is resized.
 
+        While it does and nobody answers, the whole guest stands still; so the
+        storage is asked first.
+
         :raises IdentityMismatch: the source names another volume
+        :raises EndpointUnreachable: no host answers its protocol in time
         """
+        size = check_size(requested_size, f'volume {connection_info.volume_id}')
         if volume is not None:
             check_recorded(volume, self.current_identity(connection_info, volume))
-        return check_size(requested_size, f'volume {connection_info.volume_id}')
+            if volume.source is not None:
+                self._ask(connection_info, volume.source)
+        return size
 
     def lock_names(
         self, connection_info: ConnectionInfo, *, volume: ConnectedVolume | None = None

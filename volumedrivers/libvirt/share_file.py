@@ -157,13 +157,18 @@ class ShareFileDriver(VolumeDriver):
     ) -> int:
         """Return the requested size: QEMU grows the file when the disk is resized.
 
+        While it does and nobody answers, the whole guest stands still; so the
+        server is asked first.
+
         :raises ExtendVolumeNotSupported: QEMU cannot grow this image format
         :raises IdentityMismatch: there is another file under the name
+        :raises MountFailed, DeadlineExceeded: the share does not answer
         """
         data = share_data(connection_info)
         image_format = volume.format if volume is not None else data.format or 'raw'
         size = grown(connection_info, image_format, requested_size)
         if volume is not None:
+            self.context.shares.ask(self.share_of(connection_info, volume))
             check_recorded(volume, self.current_identity(connection_info, volume))
         return size
 
