@@ -232,7 +232,10 @@ class VirtualMachine:
         self._ended()
 
     def set_link(self, name: str, up: bool) -> None:
-        """Pull out or plug in the cable of a Fibre Channel port.
+        """Let a Fibre Channel port lose all frames in both directions, or none.
+
+        As behind a switch that has failed: the card keeps its carrier, the
+        host only misses answers.
 
         :param name: a key of qemu.FABRICS
         :raises MachineError
