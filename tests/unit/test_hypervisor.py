@@ -198,6 +198,7 @@ def test_question_whose_error_was_lost_is_asked_again(
     daemon: Daemon, hypervisor: Hypervisor
 ) -> None:
     """The binding raises an empty error where the thread's last one was wiped."""
+    libvirt.virResetLastError()
     wiped = libvirt.libvirtError('virConnectListAllDomains() failed')
     assert wiped.get_error_code() is None
     daemon.prepare = lambda connection: connection.script.update(list=[wiped, wiped])
