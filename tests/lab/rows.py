@@ -206,8 +206,9 @@ NVME = (
     Row('nvme-rdma-multipath', 'nvmeof', 'nvme_rdma', TWO, MULTIPATH, paths=2),
 )
 
-# A file belongs to whoever QEMU runs as; the server does not know that user.
-CIFS = {'smbfs_mount_options': 'uid=libvirt-qemu,gid=kvm'}
+# A file belongs to whoever QEMU runs as; the server does not know that user.  A
+# guest waits for a server that is away; its client looks for it every 5 s.
+CIFS = {'smbfs_mount_options': 'uid=libvirt-qemu,gid=kvm,hard,echo_interval=5'}
 QCOW2 = {'format': 'qcow2'}
 NO_LUKS2_FILE = (
     'QEMU decrypts LUKS version 1 only, and dm-crypt, which decrypts version 2, needs a block '
@@ -222,7 +223,13 @@ NO_WITHDRAWAL = 'a file is not taken away from its share alone'
 NO_RBD_WITHDRAWAL = 'Ceph removes no image that a client watches'
 NO_RBD_PLACE = 'an image is known by its name in its pool: what has the name is the volume'
 
+NO_SMB_PLACE = (
+    'nobody can rename a file that is open over SMB, and its lease says that nobody else touches '
+    'it: until QEMU closes it, the client does not ask what the name leads to'
+)
+
 FILE = {'withdrawn': NO_WITHDRAWAL}
+SMB = FILE | {'place_taken': NO_SMB_PLACE}
 RBD = {'withdrawn': NO_RBD_WITHDRAWAL, 'place_taken': NO_RBD_PLACE}
 LOCAL = {
     'extend': NO_LOCAL_EXTEND,
@@ -236,8 +243,8 @@ SHARES = (
     Row('nfs-qcow2', 'nfs', 'nfs', {'options': 'vers=4.2'} | QCOW2, missing=FILE, like='nfs-v4.2'),
     Row('nfs-luks', 'nfs', 'nfs', SECRET, encryption='luks', missing=FILE, like='nfs-v4.2'),
     Row('nfs-luks2', 'nfs', 'nfs', SECRET, encryption='luks2', missing={'*': NO_LUKS2_FILE}),
-    Row('smbfs', 'smbfs', 'smb', {}, CIFS, short=True, missing=FILE),
-    Row('smbfs-qcow2', 'smbfs', 'smb', QCOW2, CIFS, missing=FILE, like='smbfs'),
+    Row('smbfs', 'smbfs', 'smb', {}, CIFS, short=True, missing=SMB),
+    Row('smbfs-qcow2', 'smbfs', 'smb', QCOW2, CIFS, missing=SMB, like='smbfs'),
     Row('glusterfs', 'glusterfs', 'gluster', short=True, missing=FILE),
     Row('glusterfs-qcow2', 'glusterfs', 'gluster', QCOW2, missing=FILE, like='glusterfs'),
     Row(

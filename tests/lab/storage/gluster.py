@@ -12,9 +12,13 @@
 
 """GlusterFS: glusterd and one volume of one brick."""
 
+import contextlib
 import os
 import pathlib
+import time
 
+from tests.lab.storage import backend
+from tests.lab.storage import gfapi
 from tests.lab.storage import networks
 from tests.lab.storage import service_connections
 from tests.lab.storage.configfs import modprobe
@@ -29,6 +33,7 @@ from tests.lab.waiting import wait_until
 
 VOLUME = 'volumes'
 PORT = 24007
+ENTRY_TIMEOUT = 1.0  # seconds, GlusterFS' own
 BRICKS = (49152, 49251)  # ports of bricks, first and last
 
 CONFIGURATION = """\
@@ -55,6 +60,10 @@ class GlusterBackend(ShareBackend):
     name = 'gluster'
     protocol = 'glusterfs'
     ports = (PORT, f'{BRICKS[0]}-{BRICKS[1]}')
+
+    def __init__(self, state: pathlib.Path = backend.STATE) -> None:
+        super().__init__(state)
+        self._before = 0
 
     @property
     def export(self) -> str:
@@ -84,7 +93,14 @@ class GlusterBackend(ShareBackend):
         )
 
     def kill_daemon(self) -> None:
+        self._before = self._clients()
         self._brick.kill()
+
+    def mend(self) -> None:
+        """Wait for the clients as well: until they are back, what they are told fails."""
+        super().mend()
+        before, self._before = self._before, 0
+        wait_until(lambda: self._clients() >= before, 'the clients of the brick to be back')
 
     def make_file(self, volume: ShareVolume, size: int) -> None:
         """Make it by a client: the brick has more of a file than its bytes."""
@@ -92,6 +108,19 @@ class GlusterBackend(ShareBackend):
         where = f'gluster://{ADDRESS}/{VOLUME}/{volume.record["name"]}'
         run('qemu-img', 'create', '-q', '-f', image_format, where, str(size))
         volume.path.chmod(0o666)
+
+    def rename_file(self, old: str, new: str) -> None:
+        with gfapi.opened(ADDRESS, PORT, VOLUME) as volume:
+            volume.rename(old, new)
+        # A client that is mounted believes for so long what a name has led to.
+        time.sleep(ENTRY_TIMEOUT)
+
+    def remove_file(self, name: str) -> None:
+        with (
+            gfapi.opened(ADDRESS, PORT, VOLUME) as volume,
+            contextlib.suppress(FileNotFoundError),
+        ):
+            volume.remove(name)
 
     def file_identity(self, volume: ShareVolume) -> str:
         """Return the name; QEMU's own client does not tell the inode, which is of the gfid."""
@@ -105,13 +134,25 @@ class GlusterBackend(ShareBackend):
         brick = self._brick.pid()
         if brick is None:
             return []
-        files = {path.stat().st_ino for path in self.files.iterdir() if path.is_file()}
-        opened = [each for each in open_on(brick, self.files.stat().st_dev) if each in files]
+        opened = self._opened(brick)
         mine = volume.path.stat().st_ino
         lines = ['open by the brick'] * opened.count(mine)
         if set(opened) <= {mine}:
             lines += service_connections.tcp(brick_port(brick))
         return lines
+
+    def _clients(self) -> int:
+        """Return how many connections and open files of clients the brick has."""
+        brick = self._brick.pid()
+        if brick is None:
+            return 0
+        peers = service_connections.tcp(brick_port(brick))
+        return len(peers) + len(self._opened(brick))
+
+    def _opened(self, brick: int) -> list[int]:
+        """Return the inodes of the files that the brick has open for its clients."""
+        files = {path.stat().st_ino for path in self.files.iterdir() if path.is_file()}
+        return [each for each in open_on(brick, self.files.stat().st_dev) if each in files]
 
     @property
     def _glusterd(self) -> ServerProcess:

@@ -64,6 +64,16 @@ class ShareBackend(backend.Backend):
         """Make the file of a new volume."""
         image_file.create(volume.path, volume.record['format'], size)
 
+    def rename_file(self, old: str, new: str) -> None:
+        """Give a file another name."""
+        os.rename(self.files / old, self.files / new)
+        sync_directory(self.files)
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file; there may be none."""
+        (self.files / name).unlink(missing_ok=True)
+        sync_directory(self.files)
+
     def file_identity(self, volume: 'ShareVolume') -> str:
         """Return the file's name on the share, with what a client has to see as its inode."""
         return f'{self.export}/{volume.record["name"]}#{volume.path.stat().st_ino}'
@@ -208,15 +218,13 @@ class ShareVolume(backend.Volume):
             self.record = self.server.records.load(self.volume_id)
         except KeyError:
             return
-        self.path.unlink(missing_ok=True)
-        sync_directory(self.server.files)
+        self.server.remove_file(self.record['name'])
         self.server.records.forget(self.volume_id)
 
     def _rename(self, name: str) -> None:
-        before = self.path
+        before = self.record['name']
         self._save(name=name)
-        os.rename(before, self.path)
-        sync_directory(self.server.files)
+        self.server.rename_file(before, name)
 
     def _save(self, **changes: typing.Any) -> None:
         self.record.update(changes)
