@@ -89,7 +89,9 @@ class Subsystem:
                 return
             write(place / 'enable', 0)
         # A file through the page cache, so that who reads it sees what was written.
-        write(place / 'buffered_io', 1)
+        # A device that is asked for so is taken for a file, with blocks of 4096
+        # bytes, and Linux 6.1 fails reads of which the cache has a part.
+        write(place / 'buffered_io', 0 if device.is_block_device() else 1)
         write(place / 'device_path', device)
         write(place / 'device_uuid', uuid)
         write(place / 'device_nguid', nguid)
