@@ -145,3 +145,5 @@ class Backend(abc.ABC):
 
     def mend(self) -> None:
         """End every fault, and wait until the storage serves again."""
+        if self.faults:
+            raise Unreachable(f'{self.name} does not know how to end a fault')
