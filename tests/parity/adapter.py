@@ -82,6 +82,15 @@ RULES = {
         "Nova hands os-brick its own dictionary and keeps what os-brick's connector writes into "
         'it; os-brick gets a copy each time here. The adapter writes it again'
     ),
+    'id-of-the-device': (
+        'os-brick extends a PowerFlex volume only by its id, which Nova gives it where Cinder '
+        "sent it; here it is read off the device's name where Cinder did not. The adapter takes "
+        'it out'
+    ),
+    'id-from-path': (
+        "Nova extends a PowerFlex volume without its id where Cinder names it only by its name, "
+        'and os-brick fails on that; here the id comes from the device. The adapter takes it out'
+    ),
     'respelled': (
         'Portals and WWNs are spelled as iscsiadm and udev spell them, so that os-brick finds '
         'the session again when it disconnects. The adapter gives the spelling of Cinder'
@@ -309,7 +318,10 @@ class Connector:
         return self._real.disconnect_volume(as_nova(properties), device_info, force=force)
 
     def extend_volume(self, properties):
-        return self._real.extend_volume(as_nova(properties))
+        properties = as_nova(properties)
+        if 'scaleIO_volume_id' not in _cinder and properties.pop('scaleIO_volume_id', None):
+            apply('id-from-path')
+        return self._real.extend_volume(properties)
 
 
 def as_nova(properties):
@@ -325,6 +337,8 @@ def as_nova(properties):
         and (properties.pop('enforce_multipath', False))
     ):
         apply('enforce-multipath')
+    if 'scaleIO_volume_id' not in _cinder and properties.pop('scaleIO_volume_id', None):
+        apply('id-of-the-device')
     for key, value in list(properties.items()):
         sent = _cinder.get(key)
         if key.startswith('target_') and sent != value and plain(sent) == plain(value):
