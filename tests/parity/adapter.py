@@ -82,11 +82,6 @@ RULES = {
         "Nova hands os-brick its own dictionary and keeps what os-brick's connector writes into "
         'it; os-brick gets a copy each time here. The adapter writes it again'
     ),
-    'id-of-the-device': (
-        'os-brick extends a PowerFlex volume only by its id, which Nova gives it where Cinder '
-        "sent it; here it is read off the device's name where Cinder did not. The adapter takes "
-        'it out'
-    ),
     'id-from-path': (
         "Nova extends a PowerFlex volume without its id where Cinder names it only by its name, "
         'and os-brick fails on that; here the id comes from the device. The adapter takes it out'
@@ -337,8 +332,6 @@ def as_nova(properties):
         and (properties.pop('enforce_multipath', False))
     ):
         apply('enforce-multipath')
-    if 'scaleIO_volume_id' not in _cinder and properties.pop('scaleIO_volume_id', None):
-        apply('id-of-the-device')
     for key, value in list(properties.items()):
         sent = _cinder.get(key)
         if key.startswith('target_') and sent != value and plain(sent) == plain(value):
