@@ -159,6 +159,19 @@ def test_name_of_a_namespace_that_was_used_again(host, brick, driver):
     assert brick.calls == []
 
 
+def test_portal_that_could_not_be_asked_and_is_not_connected_is_named(host, brick, driver):
+    driver.context.conf.set_override('volume_use_multipath', True, group='volumedrivers')
+    portals = [[*portal.split(':'), 'RoCEv2'] for portal in (PORTAL, SECOND)]
+    brick.found = {'type': 'block', 'path': namespace(host, 'nvme0n1', VOLUME_ID)}
+    host.write('block/nvme0n1/device/nvme0/state', 'live\n')
+    host.controller('nvme0', NQN, PORTAL, 'nvme0c0n1')
+
+    volume = driver.connect_volume(info_of(portals=portals), 'guest')
+
+    assert (volume.paths.asked, volume.paths.found) == (2, 1)
+    assert [way.name for way in volume.paths.failed] == [SECOND]
+
+
 def lightos(*addresses):
     nodes = {
         address: {'target_portal': address, 'target_port': 4420, 'transport_type': 'tcp'}

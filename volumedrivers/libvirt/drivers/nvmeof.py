@@ -14,6 +14,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import os
 import typing
 
@@ -29,6 +30,7 @@ from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.asked_paths import GRACE
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.connected_volume import FailedPath
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.driver import Capability
@@ -72,6 +74,20 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
         if target.nguid is not None:
             return Identity('nguid', target.nguid.replace('-', ''))
         return None
+
+    def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
+        """Name also the portals that could not be asked before and are not connected."""
+        volume = super().connect_volume(connection_info, attachment)
+        data = connection_info.data
+        if not volume.degraded or volume.paths.failed or not isinstance(data, NvmeData):
+            return volume
+        failed = tuple(
+            FailedPath(str(way.portal), 'os-brick has not connected it')
+            for target in data.targets
+            for way in target.portals
+            if not self._controllers(target, (way,))
+        )
+        return dataclasses.replace(volume, paths=dataclasses.replace(volume.paths, failed=failed))
 
     def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
         """Ask where all portals are TCP; other transports cannot be asked."""
