@@ -82,10 +82,6 @@ RULES = {
         "Nova hands os-brick its own dictionary and keeps what os-brick's connector writes into "
         'it; os-brick gets a copy each time here. The adapter writes it again'
     ),
-    'id-from-path': (
-        "Nova extends a PowerFlex volume without its id where Cinder names it only by its name, "
-        'and os-brick fails on that; here the id comes from the device. The adapter takes it out'
-    ),
     'respelled': (
         'Portals and WWNs are spelled as iscsiadm and udev spell them, so that os-brick finds '
         'the session again when it disconnects. The adapter gives the spelling of Cinder'
@@ -314,8 +310,9 @@ class Connector:
 
     def extend_volume(self, properties):
         properties = as_nova(properties)
-        if 'scaleIO_volume_id' not in _cinder and properties.pop('scaleIO_volume_id', None):
-            apply('id-from-path')
+        if 'scaleIO_volname' in _added:
+            # Only of a volume that has a name is the id read off the device.
+            properties.pop('scaleIO_volume_id', None)
         return self._real.extend_volume(properties)
 
 
