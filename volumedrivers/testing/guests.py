@@ -217,7 +217,7 @@ class GuestShell:
         )
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            for line in self.check(command).splitlines():
+            for line in self.check(command, timeout=max(timeout, 20.0)).splitlines():
                 device, _, found = line.partition(' ')
                 if found and (found.endswith(serial) or serial.startswith(found)):
                     return device
