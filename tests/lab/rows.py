@@ -206,6 +206,9 @@ NVME = (
     Row('nvme-rdma-multipath', 'nvmeof', 'nvme_rdma', TWO, MULTIPATH, paths=2),
 )
 
+# That a name leads to another file now a client of NFS hears after a minute, or this.
+NFS3 = {'options': 'vers=3,acdirmin=1,acdirmax=1'}
+NFS4 = {'options': 'vers=4.2,acdirmin=1,acdirmax=1'}
 # A file belongs to whoever QEMU runs as; the server does not know that user.  A
 # guest waits for a server that is away; its client looks for it every 5 s.
 CIFS = {'smbfs_mount_options': 'uid=libvirt-qemu,gid=kvm,hard,echo_interval=5'}
@@ -238,9 +241,16 @@ LOCAL = {
 }
 
 SHARES = (
-    Row('nfs-v3', 'nfs', 'nfs', {'options': 'vers=3'}, missing=FILE),
-    Row('nfs-v4.2', 'nfs', 'nfs', {'options': 'vers=4.2'}, short=True, missing=FILE),
-    Row('nfs-qcow2', 'nfs', 'nfs', {'options': 'vers=4.2'} | QCOW2, missing=FILE, like='nfs-v4.2'),
+    Row('nfs-v3', 'nfs', 'nfs', NFS3, missing=FILE),
+    Row('nfs-v4.2', 'nfs', 'nfs', NFS4, short=True, missing=FILE),
+    Row(
+        'nfs-qcow2',
+        'nfs',
+        'nfs',
+        NFS4 | QCOW2,
+        missing=FILE,
+        like='nfs-v4.2',
+    ),
     Row('nfs-luks', 'nfs', 'nfs', SECRET, encryption='luks', missing=FILE, like='nfs-v4.2'),
     Row('nfs-luks2', 'nfs', 'nfs', SECRET, encryption='luks2', missing={'*': NO_LUKS2_FILE}),
     Row('smbfs', 'smbfs', 'smb', {}, CIFS, short=True, missing=SMB),

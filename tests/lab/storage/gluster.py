@@ -15,7 +15,6 @@
 import contextlib
 import os
 import pathlib
-import time
 
 from tests.lab.storage import backend
 from tests.lab.storage import gfapi
@@ -33,7 +32,6 @@ from tests.lab.waiting import wait_until
 
 VOLUME = 'volumes'
 PORT = 24007
-ENTRY_TIMEOUT = 1.0  # seconds, GlusterFS' own
 BRICKS = (49152, 49251)  # ports of bricks, first and last
 
 CONFIGURATION = """\
@@ -59,6 +57,7 @@ class GlusterBackend(ShareBackend):
 
     name = 'gluster'
     protocol = 'glusterfs'
+    names_kept = 1.5  # its clients' entry-timeout is 1 s
     ports = (PORT, f'{BRICKS[0]}-{BRICKS[1]}')
 
     def __init__(self, state: pathlib.Path = backend.STATE) -> None:
@@ -112,8 +111,6 @@ class GlusterBackend(ShareBackend):
     def rename_file(self, old: str, new: str) -> None:
         with gfapi.opened(ADDRESS, PORT, VOLUME) as volume:
             volume.rename(old, new)
-        # A client that is mounted believes for so long what a name has led to.
-        time.sleep(ENTRY_TIMEOUT)
 
     def remove_file(self, name: str) -> None:
         with (

@@ -42,6 +42,7 @@ class NfsBackend(ShareBackend):
     name = 'nfs'
     protocol = 'nfs'
     ports = (nfsd.PORT,)
+    names_kept = 1.5  # where the share is mounted with acdirmax=1
 
     @property
     def export(self) -> str:

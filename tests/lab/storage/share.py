@@ -15,6 +15,7 @@
 import abc
 import os
 import pathlib
+import time
 import typing
 
 from tests.lab.storage import backend
@@ -32,10 +33,12 @@ class ShareBackend(backend.Backend):
 
     :cvar protocol: driver_volume_type
     :cvar ports: of TCP, at which the server is reached
+    :cvar names_kept: seconds that a client believes what a name has led to
     """
 
     protocol: typing.ClassVar[str]
     ports: typing.ClassVar[tuple[int | str, ...]]
+    names_kept: typing.ClassVar[float] = 0.0
     faults = ('portal drops', 'portal refuses', 'server hangs', 'daemon killed')
 
     def __init__(self, state: pathlib.Path = backend.STATE) -> None:
@@ -225,6 +228,8 @@ class ShareVolume(backend.Volume):
         before = self.record['name']
         self._save(name=name)
         self.server.rename_file(before, name)
+        # No condition says when a client has forgotten.
+        time.sleep(self.server.names_kept)
 
     def _save(self, **changes: typing.Any) -> None:
         self.record.update(changes)
