@@ -537,6 +537,15 @@ class TestPortalsThatAreFound:
         assert brick.calls[0][1]['target_portals'] == [ONE, TWO]
         assert probe.asked == [('iscsi', [ONE]), ('iscsi', [ONE, TWO])]
 
+    def test_a_target_with_one_portal_is_not_looked_for_again(self, host, brick, driver, found):
+        found[:] = [way for way in found if str(way.portal) == ONE]
+
+        volume = self.connect(host, brick, driver)
+
+        told = brick.calls[0][1]
+        assert (told['target_portals'], told['target_iqns']) == ([ONE], [IQN])
+        assert (volume.paths.asked, volume.paths.found) == (1, 1)
+
     def test_os_brick_looks_itself_where_we_cannot(self, host, brick, driver, found):
         found[0] = exception.EndpointUnreachable(protocol='iscsi', endpoint=ONE, reason='CHAP')
 
@@ -615,9 +624,12 @@ class TestPortalsThatAreFound:
             ([(TWO, IQN)], [(ONE, IQN), (TWO, IQN)]),
             ([(ONE, IQN), (ONE, 'x'), (TWO, IQN)], [(ONE, IQN), (TWO, IQN)]),
             ([(ONE, IQN), (TWO, 'x')], [(ONE, IQN), (TWO, 'x')]),
+            ([(ONE, IQN), (ONE, 'x'), (TWO, 'x')], [(ONE, IQN)]),
+            ([(ONE, IQN), (TWO, IQN), (OTHER, 'x')], [(ONE, IQN), (TWO, IQN)]),
+            ([(ONE, 'x'), (TWO, 'y')], [(ONE, IQN)]),
         ],
     )
-    def test_ways_are_those_of_os_brick(self, pairs, ways):
+    def test_ways_are_those_of_the_volume(self, pairs, ways):
         target = IscsiTarget(iscsi_discovery.parse_portal(ONE), IQN, 1)
         found = [
             iscsi_discovery.Found(iscsi_discovery.parse_portal(portal), iqn)

@@ -41,14 +41,16 @@ def has_lists(properties: Mapping[str, object]) -> bool:
 
 
 def chosen(target: IscsiTarget, found: Sequence[iscsi_discovery.Found]) -> tuple[IscsiTarget, ...]:
-    """Return the ways that os-brick would take of those a portal tells of.
+    """Return the ways to a volume among all that a portal tells of.
 
-    Where all portals have the volume's target it is that target; else each
-    portal has a target of its own, and they are all the volume's.
+    Where each portal has one target, of its own, they are all the volume's: so
+    are some arrays.  Elsewhere it is the volume's target alone; another one on
+    the same portal has other volumes, which os-brick would connect as well.
     """
-    with_it = {way.portal for way in found if way.iqn == target.iqn}
-    if with_it == {way.portal for way in found}:
-        found = [way for way in found if way.iqn == target.iqn]
+    mine = [way for way in found if way.iqn == target.iqn]
+    portals = {way.portal for way in found}
+    if len(mine) != 1 or len(portals) != len(found):
+        found = mine
     ways = [IscsiTarget(way.portal, way.iqn, target.lun) for way in found]
     if target not in ways:
         # Cinder knows it by an address of its own.
@@ -61,6 +63,16 @@ def write(properties: dict[str, typing.Any], ways: Sequence[IscsiTarget]) -> Non
     properties['target_portals'] = [str(way.portal) for way in ways]
     properties['target_iqns'] = [way.iqn for way in ways]
     properties['target_luns'] = [way.lun for way in ways]
+
+
+def leave_out(
+    properties: dict[str, typing.Any], data: IscsiData, dead: Mapping[str | None, str]
+) -> None:
+    """Take dead portals out of the lists that os-brick is told."""
+    alive = [index for index, way in enumerate(data.targets) if str(way.portal) not in dead]
+    for key in LISTS:
+        if dead and isinstance(properties.get(key), list):
+            properties[key] = [properties[key][index] for index in alive]
 
 
 def connected(

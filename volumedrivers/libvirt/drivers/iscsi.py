@@ -84,17 +84,14 @@ class KernelInitiator(IscsiInitiatorDriver):
             return Ways(asked)
         dead = self._dead(data.targets)
         if iscsi_ways.has_lists(properties):
-            alive = [
-                index for index, way in enumerate(data.targets) if str(way.portal) not in dead
-            ]
-            for key in iscsi_ways.LISTS:
-                if dead and isinstance(properties.get(key), list):
-                    properties[key] = [properties[key][index] for index in alive]
+            iscsi_ways.leave_out(properties, data, dead)
             return Ways(asked, dead)
         found = self._discovered(data) if use_multipath else ()
-        if len(found) < 2:
+        if not found:
             return Ways(asked, dead)
-        dead = self._dead(found)
+        if len(found) > 1:
+            dead = self._dead(found)
+        # Without lists os-brick would ask for itself, and log in to other targets.
         iscsi_ways.write(properties, [way for way in found if str(way.portal) not in dead])
         return Ways(asked_paths(IscsiData(found), use_multipath=True), dead)
 
