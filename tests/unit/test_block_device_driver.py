@@ -406,11 +406,15 @@ def ways_of_iscsi(host, *names):
         host.device(name, device__state='running', links=[way.format(address)])
 
 
-def two_portals(**more):
+def two_portals(driver_volume_type='iscsi', **more):
     iqn = 'iqn.2010-10.org.openstack:volume-1'
     portals = ['10.0.2.15:3260', '[FD00::A]:3260']
     return info_of(
-        'iscsi', target_portals=portals, target_iqns=[iqn, iqn], target_luns=[1, 1], **more
+        driver_volume_type,
+        target_portals=portals,
+        target_iqns=[iqn, iqn],
+        target_luns=[1, 1],
+        **more,
     )
 
 
@@ -526,6 +530,26 @@ def test_path_that_multipathd_does_not_take_is_named(host, brick, make):
     volume = make('iscsi', volume_use_multipath=True).connect_volume(two_portals(), 'guest')
 
     assert [way.reason for way in volume.paths.failed] == ['sdc is not in the multipath map']
+
+
+def test_dead_portal_of_iser_is_left_out(host, brick, probe, make):
+    ways_of_iscsi(host, 'sdb')
+    path = host.device(
+        'dm-0',
+        dm__uuid=f'mpath-{WWID}',
+        slaves=['sdb'],
+        links=[f'disk/by-id/dm-uuid-mpath-{WWID}'],
+    )
+    brick.found = {'type': 'block', 'path': path}
+    info = two_portals('iser')
+    alive, dead = (str(way.portal) for way in info.data.targets)
+    probe.dead[dead] = 'no answer within 5 s'
+
+    volume = make('iser', iser_use_multipath=True).connect_volume(info, 'guest')
+
+    assert probe.asked == [('rdma', [alive, dead])]
+    assert brick.calls[0][1]['target_portals'] == [alive]
+    assert [way.reason for way in volume.paths.failed] == ['no answer within 5 s']
 
 
 def test_device_is_removed_when_udev_is_done_with_it(host, brick, make, monkeypatch):

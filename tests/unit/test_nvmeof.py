@@ -159,6 +159,20 @@ def test_name_of_a_namespace_that_was_used_again(host, brick, driver):
     assert brick.calls == []
 
 
+def test_dead_portal_of_rdma_is_left_out(host, brick, probe, driver):
+    driver.context.conf.set_override('volume_use_multipath', True, group='volumedrivers')
+    portals = [[*portal.split(':'), 'RoCEv2'] for portal in (PORTAL, SECOND)]
+    brick.found = {'type': 'block', 'path': namespace(host, 'nvme0n1', VOLUME_ID)}
+    host.write('block/nvme0n1/device/nvme0/state', 'live\n')
+    probe.dead[SECOND] = 'connection refused'
+
+    volume = driver.connect_volume(info_of(portals=portals), 'guest')
+
+    assert probe.asked == [('rdma', [PORTAL, SECOND])]
+    assert brick.calls[0][1]['portals'] == [portals[0]]
+    assert volume.paths.failed == (FailedPath(SECOND, 'connection refused'),)
+
+
 def test_portal_that_could_not_be_asked_and_is_not_connected_is_named(host, brick, driver):
     driver.context.conf.set_override('volume_use_multipath', True, group='volumedrivers')
     portals = [[*portal.split(':'), 'RoCEv2'] for portal in (PORTAL, SECOND)]

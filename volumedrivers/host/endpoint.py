@@ -29,6 +29,9 @@ nbd
 nvme
     An ICReq PDU, which opens an NVMe/TCP connection (NVM Express TCP Transport
     Specification, 3.6.2.2); an ICResp PDU has to follow.
+rdma
+    The question for a connection, of iSER and NVMe/RDMA; see ``rdma_probe``.  A
+    host that cannot ask takes it that the endpoint answers.
 gluster
     An RPC call (RFC 5531, with record marking) of the program that lists the
     server's programs; any RPC reply will do.
@@ -37,6 +40,7 @@ gluster
 from collections.abc import Callable
 from collections.abc import Sequence
 import functools
+import logging
 import queue
 import secrets
 import socket
@@ -46,7 +50,11 @@ import time
 import typing
 
 from volumedrivers import exception
+from volumedrivers.host import rdma_probe
 
+LOG = logging.getLogger(__name__)
+
+_RDMA = 'rdma'
 # Who asks, where the caller does not say; a target lets anybody discover, or
 # refuses, and both are answers.
 PROBE_INITIATOR = 'iqn.2020-01.org.volumedrivers:probe'
@@ -161,7 +169,7 @@ class Probe:
     ) -> ProbeResult:
         """Probe all endpoints at once.
 
-        :param protocol: rbd, iscsi, nvme, gluster or nbd: decides what is said
+        :param protocol: rbd, iscsi, nvme, rdma, gluster or nbd: decides what is said
         :param endpoints: (host name or address, port) of each
         :param timeout: seconds for all of them together, names and all
         :param grace: seconds that the others get once one has answered; None:
@@ -170,11 +178,7 @@ class Probe:
         :raises EndpointUnreachable: none answered
         :raises InvalidOption: the protocol is none of those
         """
-        handshake = HANDSHAKES.get(protocol)
-        if handshake is None:
-            raise exception.InvalidOption(
-                option='protocol', found=repr(protocol), expected=' or '.join(sorted(HANDSHAKES))
-            )
+        converse = _conversation(protocol, initiator_name)
         start = time.monotonic()
         end = deadline = start + timeout
         reasons: dict[int, str | None] = {}
@@ -186,13 +190,7 @@ class Probe:
                 target=_ask,
                 name=f'probe {protocol} {_written(endpoint)}',
                 daemon=True,
-                args=(
-                    handshake,
-                    endpoint,
-                    handshake.greeting(initiator_name),
-                    deadline,
-                    functools.partial(_put, answers, index),
-                ),
+                args=(converse, endpoint, deadline, functools.partial(_put, answers, index)),
             ).start()
         while len(reasons) < len(endpoints):
             try:
@@ -238,19 +236,34 @@ def _put(
     answers.put((index, reason))
 
 
+def _conversation(protocol: str, initiator_name: str) -> Callable[[tuple[str, int], float], None]:
+    """Return what asks an endpoint of a protocol until a deadline."""
+    if protocol == _RDMA:
+        return rdma_probe.converse
+    handshake = HANDSHAKES.get(protocol)
+    if handshake is None:
+        raise exception.InvalidOption(
+            option='protocol',
+            found=repr(protocol),
+            expected=' or '.join(sorted((*HANDSHAKES, _RDMA))),
+        )
+    return functools.partial(_converse, handshake, handshake.greeting(initiator_name))
+
+
 def _ask(
-    handshake: Handshake,
+    converse: Callable[[tuple[str, int], float], None],
     endpoint: tuple[str, int],
-    sent: bytes,
     deadline: float,
     report: Callable[[str | None], None],
 ) -> None:
     """Ask one endpoint; report None, or why it does not answer."""
     reason: str | None = None
     try:
-        _converse(handshake, endpoint, sent, deadline)
+        converse(endpoint, deadline)
     except _NoAnswer as error:
         reason = str(error)
+    except rdma_probe.CannotAsk as error:
+        LOG.debug('%s is taken for alive: %s', _written(endpoint), error)
     except TimeoutError:
         return  # the one who waits says so, at the same moment for all
     except socket.gaierror as error:
@@ -264,7 +277,7 @@ def _ask(
 
 
 def _converse(
-    handshake: Handshake, endpoint: tuple[str, int], sent: bytes, deadline: float
+    handshake: Handshake, sent: bytes, endpoint: tuple[str, int], deadline: float
 ) -> None:
     with _connect(endpoint, deadline) as connection:
         if sent:

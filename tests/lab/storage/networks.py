@@ -82,7 +82,7 @@ def rdma_up() -> None:
     """Let every end of the networks have an RDMA device; twice is fine."""
     up()
     with _lock:
-        modprobe('rdma_rxe', 'rdma_cm', 'ib_uverbs')
+        modprobe('rdma_rxe', 'rdma_cm', 'rdma_ucm', 'ib_uverbs')
         for name in ENDS:
             device = f'rxe_{name}'
             if not (_RDMA / device).exists():

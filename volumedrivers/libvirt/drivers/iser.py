@@ -12,8 +12,15 @@
 
 """iSCSI over RDMA, by the kernel's initiator."""
 
+from collections.abc import Mapping
+import typing
+
+from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.connection_info import IscsiData
 from volumedrivers.host import requirements
+from volumedrivers.libvirt import iscsi_ways
 from volumedrivers.libvirt import machines
+from volumedrivers.libvirt.asked_paths import GRACE
 from volumedrivers.libvirt.iscsi_initiator import IscsiInitiatorDriver
 
 
@@ -35,3 +42,32 @@ class IserVolumeDriver(IscsiInitiatorDriver):
             'transport': 'iser',
             'enforce_multipath': self.conf.volume_enforce_multipath,
         }
+
+    def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
+        """Ask the portals that Cinder names, by RDMA."""
+        data = connection_info.data
+        if not isinstance(data, IscsiData):
+            return {}
+        portals = dict.fromkeys((way.portal.host, way.portal.port) for way in data.targets)
+        result = self.context.endpoints.check(
+            'rdma', tuple(portals), timeout=self.conf.endpoint_timeout, grace=GRACE
+        )
+        return dict(result.failed)
+
+    def portals_to_ask(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
+        """Return those of dead_portals."""
+        data = connection_info.data
+        if not isinstance(data, IscsiData):
+            return ()
+        return tuple(dict.fromkeys(str(way.portal) for way in data.targets))
+
+    def leave_out(
+        self,
+        connection_info: ConnectionInfo,
+        properties: dict[str, typing.Any],
+        dead: Mapping[str | None, str],
+    ) -> None:
+        """Shorten the lists; there is one portal in them, or the one would answer."""
+        data = connection_info.data
+        if isinstance(data, IscsiData) and iscsi_ways.has_lists(properties):
+            iscsi_ways.leave_out(properties, data, dead)

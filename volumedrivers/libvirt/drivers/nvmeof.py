@@ -38,6 +38,9 @@ from volumedrivers.libvirt.volume_devices import known_identity
 from volumedrivers.libvirt.volume_devices import readable
 from volumedrivers.privsep import nvme
 
+# How a portal of each transport is asked whether it answers.
+_ASKED_AS = {'tcp': 'nvme', 'rdma': 'rdma'}
+
 
 class NvmeofVolumeDriver(BlockDeviceDriver):
     """Volumes of driver_volume_type nvmeof, also called nvme."""
@@ -90,13 +93,16 @@ class NvmeofVolumeDriver(BlockDeviceDriver):
         return dataclasses.replace(volume, paths=dataclasses.replace(volume.paths, failed=failed))
 
     def dead_portals(self, connection_info: ConnectionInfo) -> Mapping[str | None, str]:
-        """Ask where all portals are TCP; other transports cannot be asked."""
+        """Ask where all portals are TCP, or all RDMA; Fibre Channel cannot be asked."""
         ways = _ways_to_ask(connection_info)
         if not ways:
             return {}
         portals = dict.fromkeys((way.portal.host, way.portal.port) for way in ways)
         result = self.context.endpoints.check(
-            'nvme', tuple(portals), timeout=self.conf.endpoint_timeout, grace=GRACE
+            _ASKED_AS[ways[0].transport],
+            tuple(portals),
+            timeout=self.conf.endpoint_timeout,
+            grace=GRACE,
         )
         return dict(result.failed)
 
@@ -253,7 +259,8 @@ def _ways_to_ask(connection_info: ConnectionInfo) -> tuple[NvmePortal, ...]:
         # A replicated volume has its own rules how many it can do without.
         return ()
     ways = data.targets[0].portals
-    return ways if all(way.transport == 'tcp' for way in ways) else ()
+    transports = {way.transport for way in ways}
+    return ways if len(transports) == 1 and transports <= set(_ASKED_AS) else ()
 
 
 def _addresses(ways: Sequence[NvmePortal]) -> frozenset[tuple[str, str]]:
