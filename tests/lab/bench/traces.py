@@ -69,7 +69,9 @@ def _names(directory: pathlib.Path, beginning: str = '') -> list[str]:
 def _links() -> Iterator[str]:
     for path in DISK_LINKS.rglob('*'):
         with contextlib.suppress(FileNotFoundError):
-            if path.is_symlink():
+            # Every disk has a name by its number in a sequence, and loses it when
+            # the lab's rules for udev come to it; the disk itself is counted.
+            if path.is_symlink() and path.parent.name != 'by-diskseq':
                 yield str(path)
 
 
