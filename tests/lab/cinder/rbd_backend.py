@@ -12,12 +12,10 @@
 
 """Cinder's RBD driver, on the lab's Ceph cluster."""
 
-import json
 import pathlib
 
 from tests.lab.cinder.backend import LabBackend
 from tests.lab.storage import ceph
-from tests.lab.storage import image_file
 from tests.lab.storage.ceph_cluster import LabCluster
 from tests.lab.storage.image_volume import settled
 
@@ -50,32 +48,28 @@ class RbdBackend(LabBackend):
         return pathlib.Path(self._cluster.pool, f'volume-{volume_id}')
 
     def read(self, volume_id: str, offset: int, length: int) -> bytes:
-        return image_file.read_node(
-            f'driver=rbd,pool={self._cluster.pool},image=volume-{volume_id},'
-            f'conf={self._cluster.conf},user=admin',
-            offset,
-            length,
-        )
+        with self._cluster.image_opened(self.image(volume_id).name, read_only=True) as image:
+            return bytes(image.read(offset, length))
 
     def size(self, volume_id: str) -> int:
-        said = self._cluster.rbd('info', '--format', 'json', str(self.image(volume_id)))
-        return int(json.loads(said)['size'])
+        with self._cluster.image_opened(self.image(volume_id).name, read_only=True) as image:
+            return int(image.size())
 
     def identity(self, volume_id: str) -> str:
         return f'rbd:{self._cluster.fsid}/{self.image(volume_id)}'
 
     def served(self, volume_id: str) -> list[str]:
         """Return who has the image open."""
-        return settled(
-            lambda: ceph.watchers(self._cluster.rbd('status', str(self.image(volume_id))))
-        )
+        return settled(lambda: self._cluster.watching(self.image(volume_id).name))
 
     def contents(self) -> list[str]:
         """Return images, snapshots, and what is in the trash."""
-        found = []
-        pool = self._cluster.pool
-        for each in json.loads(self._cluster.rbd('ls', '--long', '--format', 'json', pool)):
-            snapshot = f'@{each["snapshot"]}' if 'snapshot' in each else ''
-            found.append(f'{each["image"]}{snapshot}')
-        trash = json.loads(self._cluster.rbd('trash', 'ls', '--format', 'json', pool))
-        return sorted(found) + [f'trash {each["name"]}' for each in trash]
+        import rbd
+
+        with self._cluster.pool_opened() as ioctx:
+            found = []
+            for name in rbd.RBD().list(ioctx):
+                with rbd.Image(ioctx, name, read_only=True) as image:
+                    found += [name, *(f'{name}@{each["name"]}' for each in image.list_snaps())]
+            found += [f'trash {each["name"]}' for each in rbd.RBD().trash_list(ioctx)]
+        return sorted(found)

@@ -14,15 +14,12 @@
 
 import json
 import pathlib
-import types
-import typing
 
 import pytest
 
 from tests.lab.cinder import lvm_backends
 from tests.lab.cinder import nvmet_library
 from tests.lab.cinder.nfs_backend import NfsBackend
-from tests.lab.cinder.rbd_backend import RbdBackend
 from tests.lab.cinder.volume_group import VolumeGroup
 from tests.lab.storage import lio
 
@@ -94,20 +91,6 @@ class TestLio:
         name = f'{lvm_backends.IQN_PREFIX}volume-{VOLUME}'
         (tmp_path / 'core/iblock_0' / name).mkdir(parents=True)
         assert backend.served(VOLUME) == [f'unit {name}']
-
-
-class TestRbd:
-    def test_contents_are_images_snapshots_and_trash(self) -> None:
-        answers = {
-            'ls': [{'image': 'volume-b'}, {'image': 'volume-b', 'snapshot': 's'}],
-            'trash': [{'id': '1', 'name': 'volume-a'}],
-        }
-        backend = RbdBackend()
-        cluster: typing.Any = types.SimpleNamespace(
-            pool='volumes', rbd=lambda command, *more: json.dumps(answers[command])
-        )
-        backend._server.__dict__['cluster'] = cluster
-        assert backend.contents() == ['volume-b', 'volume-b@s', 'trash volume-a']
 
 
 class TestNvmetLibrary:
