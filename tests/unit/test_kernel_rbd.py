@@ -183,6 +183,11 @@ def test_connected_twice_is_mapped_once(driver, kernel, info):
     assert kernel.numbers() == [0]
 
 
+def test_os_brick_makes_no_link_that_nobody_would_remove(driver, kernel):
+    driver.connect_volume(network_fakes.rbd(encrypted=True), 'a')
+    assert not kernel.properties.get('encrypted')
+
+
 def test_silent_monitors_map_nothing(driver, kernel, info):
     driver.context.endpoints.dead = {'192.0.2.1:6789': 'x', '192.0.2.2:6789': 'x'}
     with pytest.raises(exception.EndpointUnreachable):
@@ -321,6 +326,14 @@ class TestExtend:
     def test_kernel_does_not_see_it(self, driver, info):
         volume = driver.connect_volume(info, 'a')
         with pytest.raises(exception.ExtendVolumeFailed, match='/dev/rbd0 still has 1073741824'):
+            driver.extend_volume(info, 'a', 2**31, volume=volume)
+
+    def test_silent_monitors(self, driver, info):
+        volume = driver.connect_volume(info, 'a')
+        probe = driver.context.endpoints
+        asked = probe.asked[-1][1]
+        probe.dead = dict.fromkeys(asked, 'no answer')
+        with pytest.raises(exception.EndpointUnreachable):
             driver.extend_volume(info, 'a', 2**31, volume=volume)
 
     def test_not_mapped(self, driver, info):

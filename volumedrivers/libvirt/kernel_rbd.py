@@ -161,9 +161,13 @@ class KernelRbd(VolumeDriver):
         *,
         volume: ConnectedVolume | None = None,
     ) -> int:
-        """Wait until the kernel has heard of the new size from the cluster."""
+        """Wait until the kernel has heard of the new size from the cluster.
+
+        :raises EndpointUnreachable: no monitor answers
+        """
         check_size(requested_size, f'volume {connection_info.volume_id}')
         data = ceph.data_of(connection_info)
+        self._ask(self._cluster(data))
         mine = self._mine(connection_info, data, volume)
         end = time.monotonic() + SETTLE_TIME
         while mine:
@@ -276,6 +280,9 @@ class KernelRbd(VolumeDriver):
     ) -> dict[str, object]:
         """Return what os-brick is told; the key it finds in the user's keyring file."""
         properties = connection_info.to_connector()
+        # It would make a link for its encryptor, and removes it only where it
+        # unmaps itself; that is done here.
+        properties.pop('encrypted', None)
         if not properties.get('auth_username') and self.conf.rbd_user:
             properties['auth_username'] = self.conf.rbd_user
         # os-brick writes a port that is None as "None".
