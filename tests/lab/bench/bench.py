@@ -47,6 +47,11 @@ STATE = pathlib.Path('/var/lib/lab')
 DEVICE_NAME_TIMEOUT = 60.0  # seconds
 
 
+# Seconds that storage may take, after a host has let go of a volume, to take
+# the device away: LightOS's discovery client and its cluster do that, not os-brick.
+TAKEN_AWAY = {'lightos': 20.0}
+
+
 class Keys:
     """The passphrases of encrypted volumes, as the test gave them."""
 
@@ -84,6 +89,7 @@ class Bench:
             self.conf, self.hypervisor, keys=Keys(passphrases or {}), observer=self._observe
         )
         self._before: dict[str, set[str]] = {}
+        self._types: set[str] = set()
 
     def close(self) -> None:
         """Let go of libvirt."""
@@ -110,7 +116,7 @@ class Bench:
     ) -> dict[str, typing.Any]:
         """Attach; return the result as data."""
         return self.manager.attach(
-            ConnectionInfo.parse(connection_info),
+            self._parse(connection_info),
             guest,
             DiskRequest(bus=bus),
             encryption=None if encryption is None else VolumeEncryption.parse(encryption),
@@ -125,14 +131,14 @@ class Bench:
         force: bool = False,
     ) -> dict[str, typing.Any]:
         """Detach; return the result as data."""
-        info = None if connection_info is None else ConnectionInfo.parse(connection_info)
+        info = None if connection_info is None else self._parse(connection_info)
         return self.manager.detach(guest, volume_id, connection_info=info, force=force).to_dict()
 
     def attach_many(
         self, connection_infos: list[dict[str, typing.Any]], threads: int, guest: str
     ) -> float:
         """Attach volumes in so many threads; detach them; return the seconds of attaching."""
-        infos = [ConnectionInfo.parse(info) for info in connection_infos]
+        infos = [self._parse(info) for info in connection_infos]
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
             began = time.monotonic()
             attached = [
@@ -157,7 +163,7 @@ class Bench:
         self, volume_id: str, connection_info: dict[str, typing.Any], guest: str = guests.LINUX
     ) -> dict[str, typing.Any]:
         """Go on by the ways of a new connection_info."""
-        info = ConnectionInfo.parse(connection_info)
+        info = self._parse(connection_info)
         return self.manager.refresh(guest, volume_id, info).to_dict()
 
     def repair(
@@ -167,21 +173,21 @@ class Bench:
         guest: str = guests.LINUX,
     ) -> dict[str, typing.Any]:
         """Add the paths that are back."""
-        info = None if connection_info is None else ConnectionInfo.parse(connection_info)
+        info = None if connection_info is None else self._parse(connection_info)
         return self.manager.repair(guest, volume_id, connection_info=info).to_dict()
 
     def reconnect(
         self, volume_id: str, connection_info: dict[str, typing.Any], guest: str = guests.LINUX
     ) -> dict[str, typing.Any]:
         """Connect again after a reboot."""
-        info = ConnectionInfo.parse(connection_info)
+        info = self._parse(connection_info)
         return self.manager.reconnect(guest, volume_id, connection_info=info).to_dict()
 
     def recover(
         self, connection_infos: dict[str, dict[str, typing.Any]] | None = None
     ) -> list[dict[str, typing.Any]]:
         """Finish or undo what was interrupted; return each outcome as data."""
-        infos = {key: ConnectionInfo.parse(info) for key, info in (connection_infos or {}).items()}
+        infos = {key: self._parse(info) for key, info in (connection_infos or {}).items()}
         return [vars_of(outcome) for outcome in self.manager.recover(infos)]
 
     def audit(self) -> list[dict[str, typing.Any]]:
@@ -265,8 +271,16 @@ class Bench:
         """Return what is on the host and was not there at ``remember_traces``.
 
         And what was there and is not; one line each, ``+`` or ``-`` in front.
+        Looks again for a while where storage takes devices away by itself.
         """
-        return traces.difference(self._before, traces.now(self.hypervisor, self.manager))
+        end = time.monotonic() + max(
+            (TAKEN_AWAY.get(each, 0.0) for each in self._types), default=0.0
+        )
+        while True:
+            found = traces.difference(self._before, traces.now(self.hypervisor, self.manager))
+            if not found or time.monotonic() >= end:
+                return found
+            time.sleep(0.2)
 
     def growth(self) -> dict[str, int]:
         """Return the numbers of files, threads and the like of this process."""
@@ -278,6 +292,11 @@ class Bench:
 
     def _make_hypervisor(self, uri: str) -> Hypervisor:
         return Hypervisor(uri)
+
+    def _parse(self, connection_info: dict[str, typing.Any]) -> ConnectionInfo:
+        info = ConnectionInfo.parse(connection_info)
+        self._types.add(info.driver_volume_type)
+        return info
 
     def _guest(self, name: str) -> guests.LabGuest:
         return guests.find(self.hypervisor, name)
