@@ -28,7 +28,7 @@ from tests.lab.hosts.host import HostError
 from tests.lab.hosts.observed import ObservedHost
 from tests.lab.hosts.observed import why_unreachable
 from tests.lab.hosts.open import open_host
-from tests.lab.life import PASSPHRASE
+from tests.lab.keys import PASSPHRASE
 from tests.lab.life import Life
 from tests.lab.lives import Lives
 from tests.lab.report import cells

@@ -20,6 +20,8 @@ import copy
 import typing
 
 from tests.lab.hosts.host import Host
+from tests.lab.keys import KEY_ID
+from tests.lab.keys import PASSPHRASE
 from tests.lab.rows import Row
 from tests.lab.rpc.client import RemoteEnded
 from tests.lab.rpc.client import RemoteError
@@ -28,8 +30,7 @@ from tests.lab.rpc.client import Session
 BENCH = 'tests.lab.bench.bench:Bench'
 MIB = 1 << 20
 SIZE = 64 * MIB
-KEY_ID = '5f4b1a0e-0000-4000-8000-6c6162000000'
-PASSPHRASE = '6c6162206c6162206c6162206c616221'
+BLOCK = 512  # bytes, of which each is encrypted for itself
 
 
 class Life:
@@ -54,6 +55,7 @@ class Life:
         self.volume: dict[str, typing.Any] = {}
         self.result: dict[str, typing.Any] | None = None
         self._others: list[Session] = []
+        self._header: int | None = None
 
     def __enter__(self) -> typing.Self:
         self.volume = self.make_volume()
@@ -137,6 +139,36 @@ class Life:
         if self.result is None:
             self.result = self.bench.attach(**self.attach_arguments())
         return self.result
+
+    @property
+    def header(self) -> int:
+        """Bytes of the volume that the guest does not see; the volume is attached."""
+        if self.row.encryption is None:
+            return 0
+        if self._header is None:
+            self._header = self.size - self.bench.size(volume_id=self.volume_id)
+        return self._header
+
+    def is_stored(self, byte: int, offset: int, length: int) -> bool:
+        """Say whether the back end has what the guest has written there: one byte, all over.
+
+        Of an encrypted volume it has something else, behind the header; that
+        this is the cipher of it is shown by the guest, which reads it again.
+
+        :param offset: as the guest counts
+        """
+        found = self.storage.read(
+            volume_id=self.volume_id, offset=offset + self.header, length=length
+        )
+        if self.row.encryption is None:
+            return bool(found == bytes([byte]) * length)
+        clear = bytes([byte]) * BLOCK
+        blocks = [found[place : place + BLOCK] for place in range(0, length, BLOCK)]
+        if clear in blocks or bytes(BLOCK) in blocks:
+            return False
+        return bool(
+            self.bench.reads(volume_id=self.volume_id, byte=byte, offset=offset, length=length)
+        )
 
     def detached(self) -> None:
         """Detach if it is attached."""

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 import dataclasses
 import typing
 
+from tests.lab.keys import PASSPHRASE
+
 # Files of columns that variants of a row have in common with it.
 SHARED_COLUMNS = frozenset(
     ('test_crash.py', 'test_faults.py', 'test_figures.py', 'test_reboot.py')
@@ -279,7 +281,16 @@ CEPH = (
         missing=RBD,
         like='rbd-krbd',
     ),
-    Row('rbd-luks', 'rbd', 'ceph', SECRET, encryption='luks', missing=RBD, like='rbd'),
+    # Cinder formats an image that QEMU is going to decrypt.
+    Row(
+        'rbd-luks',
+        'rbd',
+        'ceph',
+        SECRET | {'formatted_for': PASSPHRASE},
+        encryption='luks',
+        missing=RBD,
+        like='rbd',
+    ),
     Row('rbd-luks2', 'rbd', 'ceph', SECRET, encryption='luks2', missing={'*': NO_LUKS2_LIBRBD}),
     Row(
         'rbd-krbd-luks2',
@@ -293,18 +304,7 @@ CEPH = (
     ),
 )
 
-LVM = (
-    Row('local-lvm', 'local', 'lvm', short=True, missing=LOCAL),
-    Row(
-        'local-lvm-luks2',
-        'local',
-        'lvm',
-        SECRET,
-        encryption='luks2',
-        missing=LOCAL,
-        like='local-lvm',
-    ),
-)
+LVM = (Row('local-lvm', 'local', 'lvm', short=True, missing=LOCAL),)
 
 # Hardware and services that cannot be here.
 GATEWAY = 'a HTTPS gateway, /dev/scini of CUSE with its ioctls, and loop devices'

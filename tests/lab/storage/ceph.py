@@ -21,6 +21,7 @@ import uuid
 import libvirt
 
 from tests.lab.storage import backend
+from tests.lab.storage import image_file
 from tests.lab.storage import networks
 from tests.lab.storage import packet_filter
 from tests.lab.storage.ceph_cluster import LabCluster
@@ -91,17 +92,21 @@ class CephBackend(backend.Backend):
         *,
         keyring: bool = False,
         encrypted: bool = False,
+        formatted_for: str | None = None,
         **variant: typing.Any,
     ) -> 'RbdVolume':
         """Make an image.
 
         :param keyring: Cinder sends the key, too
+        :param formatted_for: passphrase, where it is to be one of LUKS version 1
         """
         if variant:
             raise backend.Unreachable(f'{self.name} has no {", ".join(sorted(variant))}')
         self.records.save(volume_id, {'keyring': keyring, 'encrypted': encrypted, 'size': size})
         volume = self.find_volume(volume_id)
         self.cluster.create_image(volume.image, size)
+        if formatted_for is not None:
+            volume.write(0, image_file.luks_header(formatted_for))
         return volume
 
     def find_volume(self, volume_id: str) -> 'RbdVolume':

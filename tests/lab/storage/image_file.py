@@ -52,6 +52,28 @@ def write(path: pathlib.Path, image_format: str, offset: int, data: bytes) -> No
     write_node(f'driver={image_format},file.driver=file,file.filename={path}', offset, data)
 
 
+def luks_header(passphrase: str) -> bytes:
+    """Return what an empty volume of LUKS version 1 begins with, as Cinder would have it."""
+    with tempfile.NamedTemporaryFile() as key, tempfile.NamedTemporaryFile() as image:
+        key.write(passphrase.encode())
+        key.flush()
+        cipher = 'cipher-alg=aes-256,cipher-mode=xts,ivgen-alg=plain64'
+        run(
+            'qemu-img',
+            'create',
+            '-q',
+            '--object',
+            f'secret,id=key,file={key.name}',
+            '-f',
+            'luks',
+            '-o',
+            f'key-secret=key,{cipher},iter-time=10',
+            image.name,
+            str(_SECTOR),
+        )
+        return pathlib.Path(image.name).read_bytes()
+
+
 def read_node(where: str, offset: int, length: int) -> bytes:
     """Read from what QEMU's --image-opts describes, beside whoever has it open."""
     start = offset // _SECTOR * _SECTOR
