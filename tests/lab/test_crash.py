@@ -61,7 +61,7 @@ def test_crash_after_attach(life: Life) -> None:
     killed(life, 'attach', 'attach', 'after', 'attach', **life.attach_arguments())
     recovered(life)
     life.bench.write(volume_id=life.volume_id, byte=0x44, offset=0, length=4096)
-    assert life.storage.read(volume_id=life.volume_id, offset=0, length=4096) == b'\x44' * 4096
+    assert life.is_stored(0x44, offset=0, length=4096)
     life.bench.detach(volume_id=life.volume_id)
     assert life.bench.traces() == []
 

@@ -57,8 +57,7 @@ def broken(life: Life, fault: str, **where: typing.Any) -> Iterator[None]:
 def works(life: Life, byte: int) -> None:
     """See that what the guest writes arrives."""
     life.bench.write(volume_id=life.volume_id, byte=byte, offset=MIB, length=4096)
-    found = life.storage.read(volume_id=life.volume_id, offset=MIB, length=4096)
-    assert found == bytes([byte]) * 4096
+    assert life.is_stored(byte, offset=MIB, length=4096)
 
 
 def seconds_of_attach(life: Life) -> float:
