@@ -61,6 +61,7 @@ _STATUS = struct.Struct('=5Q4I64s64s32s2Q')
 # Those below are for anybody.
 _FIRST = 64
 _DEADLINE = 60.0  # seconds
+_FOR_EVER = 86400.0
 
 
 class InUse(Exception):
@@ -106,16 +107,15 @@ class ClientDevice:
         """Let it be gone; once more is fine.
 
         :param force: even if somebody has it open: every access fails from now
-            on, and the device goes with the last one who has it open
+            on, and the device goes with its names when the last one closes it
         :raises InUse: without force
         """
         name = self.kernel_name()
-        self._names_file.unlink(missing_ok=True)
         if name is None:
+            self._names_file.unlink(missing_ok=True)
             return
         users = self.users()
         if users and not force:
-            self._names_file.write_text(' '.join(self.names) + '\n')
             raise InUse(', '.join(users))
         with opened(pathlib.Path('/dev', name)) as device:
             if users:
@@ -123,10 +123,9 @@ class ClientDevice:
                 fcntl.ioctl(device, _SET_STATUS64, _status(size_limit=512))
             fcntl.ioctl(device, _CLR_FD)
         if users:
-            threading.Thread(target=_remove, args=(name, None), daemon=True).start()
-            wait_until(lambda: not any(map(_exists, self.names)), f'the names of {name} to go')
+            threading.Thread(target=self._remove, args=(name, None), daemon=True).start()
         else:
-            _remove(name, _DEADLINE)
+            self._remove(name, _DEADLINE)
 
     def notice_size(self) -> None:
         """Take on the file's size, if the device is there."""
@@ -145,6 +144,20 @@ class ClientDevice:
             path.name for path in pathlib.Path(f'/sys/block/{name}/holders').iterdir()
         )
         return [f'{name} is below {holder}' for holder in holders] + list(_openers(number))
+
+    def _remove(self, name: str, timeout: float | None) -> None:
+        """Take the device out of the kernel once nobody has it open; wait for its names to go.
+
+        :param timeout: seconds; None: for as long as it takes
+        """
+        seconds = timeout or _FOR_EVER
+        wait_until(lambda: _is_removed(name), f'{name} to be closed by all', timeout=seconds)
+        self._names_file.unlink(missing_ok=True)
+        wait_until(
+            lambda: not any(os.path.lexists(f'/dev/{each}') for each in self.names),
+            f'udev to take the names of {name} away',
+            timeout=_DEADLINE,
+        )
 
     @property
     def _names_file(self) -> pathlib.Path:
@@ -194,36 +207,25 @@ def _status(*, size_limit: int) -> bytes:
     return _STATUS.pack(0, 0, 0, 0, size_limit, *[0] * 4, b'', b'', b'', 0, 0)
 
 
-def _exists(name: str) -> bool:
-    return os.path.lexists(f'/dev/{name}')
-
-
 def _leads_to(name: str, kernel_name: str) -> bool:
     return os.path.realpath(f'/dev/{name}') == f'/dev/{kernel_name}'
 
 
-def _remove(name: str, timeout: float | None) -> None:
-    """Take a loop device out of the kernel, once nobody has it open.
-
-    :param timeout: seconds; None: for as long as it takes
-    """
-
-    def gone() -> bool:
-        if not pathlib.Path('/sys/block', name).exists():
-            return True
-        if read(pathlib.Path('/sys/block', name, 'loop/backing_file')) is not None:
-            return False
-        try:
-            with opened(loop.CONTROL) as control:
-                fcntl.ioctl(control, _CTL_REMOVE, int(name[4:]))
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                return False
-            if error.errno != errno.ENODEV:
-                raise
+def _is_removed(name: str) -> bool:
+    """Take a loop device out of the kernel; False: somebody has it open still."""
+    if not pathlib.Path('/sys/block', name).exists():
         return True
-
-    wait_until(gone, f'{name} to be closed by all', timeout=timeout or 86400.0)
+    if read(pathlib.Path('/sys/block', name, 'loop/backing_file')) is not None:
+        return False
+    try:
+        with opened(loop.CONTROL) as control:
+            fcntl.ioctl(control, _CTL_REMOVE, int(name[4:]))
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        if error.errno != errno.ENODEV:
+            raise
+    return True
 
 
 def _openers(number: int) -> Iterator[str]:
