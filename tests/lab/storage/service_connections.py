@@ -14,6 +14,7 @@
 
 import json
 import pathlib
+import socket
 
 from tests.lab.storage.server_process import run
 
@@ -28,7 +29,7 @@ def tcp(service: int) -> list[str]:
     :param service: number of the port, at this end
     """
     return [
-        f'connection from {_address(remote)} to port {service}'
+        f'connection from {address(remote)} to port {service}'
         for name in _TCP
         for local, remote, state in _sockets(name)
         if state == _ESTABLISHED and int(local.partition(':')[2], 16) == service
@@ -55,9 +56,10 @@ def _sockets(name: str) -> list[tuple[str, str, str]]:
     return [tuple(line.split()[1:4]) for line in lines]  # type: ignore[misc]
 
 
-def _address(text: str) -> str:
-    """Return ``0201000A:1F90`` as people write it; IPv6 stays as it is."""
+def address(text: str) -> str:
+    """Return ``0201000A:1F90``, words in the machine's order, as people write it."""
     host, _, port = text.partition(':')
-    if len(host) == 8:
-        host = '.'.join(str(byte) for byte in reversed(bytes.fromhex(host)))
-    return f'{host}:{int(port, 16)}'
+    packed = b''.join(bytes.fromhex(host[at : at + 8])[::-1] for at in range(0, len(host), 8))
+    if len(packed) == 4:
+        return f'{socket.inet_ntop(socket.AF_INET, packed)}:{int(port, 16)}'
+    return f'[{socket.inet_ntop(socket.AF_INET6, packed)}]:{int(port, 16)}'

@@ -214,6 +214,11 @@ class TestNvme:
         ]
         assert service_connections.established('', 4900) == []
 
+    def test_ends_of_sockets_are_written_as_people_do(self) -> None:
+        assert service_connections.address('0201000A:1F90') == '10.0.1.2:8080'
+        six = '100000FD010010000000000002000000:01BB'
+        assert service_connections.address(six) == '[fd00:10:10:1::2]:443'
+
 
 class TestHost:
     def test_a_commented_option_is_set_in_its_place(self) -> None:
