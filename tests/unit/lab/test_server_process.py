@@ -24,9 +24,6 @@ from tests.lab.waiting import wait_until
 
 # It goes to the background, leads a session, has a child, and writes its pid file.
 DAEMON = (
-    'setsid sh -c \'sleep 600 & echo $! > "$1.child"; echo $$ > "$1"; exec sleep 600\''
-    ' - "$1" &'
-)
     'setsid sh -c \'sleep 600 & echo $! > "$1.child"; echo $$ > "$1"; exec sleep 600\' - "$1" &'
 )
 
