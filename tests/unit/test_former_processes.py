@@ -177,9 +177,13 @@ def test_program_that_brings_nothing_to_the_host(start: Start, command: str) -> 
 
 def test_waits_for_the_former_ones_only(start: Start) -> None:
     former = start('iscsiadm', '-T', 'iqn.2026-01.test:2', '--password', 'topsecret')
-    threading.Timer(0.2, former.end).start()
     later: list[Program] = []
-    threading.Timer(0.1, lambda: later.append(start('nvme', 'iqn.2026-01.test:2'))).start()
+
+    def go_on() -> None:
+        later.append(start('nvme', 'iqn.2026-01.test:2'))
+        former.end()
+
+    threading.Timer(0.1, go_on).start()
     former_processes.wait_until_ended(('iqn.2026-01.test:2',), 10, what='volume 1')
     assert former.has_ended()
     assert [program.has_ended() for program in later] == [False]
