@@ -61,7 +61,12 @@ class TestServerProcess:
         daemon.kill()
         assert start(daemon) != first
 
-    @pytest.mark.parametrize('content', ['', 'nonsense', str(os.getpid()), '999999999'])
+    @pytest.mark.parametrize(
+        'content',
+        ['', 'nonsense', str(os.getpid()), '999999999'],
+        # Every process of xdist has to call them the same.
+        ids=['empty', 'nonsense', 'of another program', 'of nobody'],
+    )
     def test_file_that_was_left_by_a_power_cut(self, daemon, content):
         daemon.pid_file.parent.mkdir()
         daemon.pid_file.write_text(content)
