@@ -30,6 +30,7 @@ HOSTNQN = pathlib.Path('/etc/nvme/hostnqn')
 HOSTID = pathlib.Path('/etc/nvme/hostid')
 UDEV_RULES = pathlib.Path('/etc/udev/rules.d/59-volumedrivers-lab.rules')
 _SOCKETS = pathlib.Path('/proc/net/unix')
+_SESSIONS = pathlib.Path('/sys/class/iscsi_session')
 
 # Seconds until I/O fails on a path whose session is lost; multipath then takes the other.
 REPLACEMENT_TIMEOUT = 5
@@ -74,11 +75,26 @@ def iscsid_up() -> None:
         modprobe('iscsi_tcp')
         ISCSID.start('/sbin/iscsid', '-p', str(ISCSID.pid_file))
         wait_until(iscsid_answers, 'iscsid to listen')
+        wait_until(iscsid_knows_sessions, 'iscsid to know the sessions that there are')
 
 
 def iscsid_answers() -> bool:
     """Say whether iscsid takes orders."""
     return ISCSID.pid() is not None and '@ISCSIADM_ABSTRACT_NAMESPACE' in _SOCKETS.read_text()
+
+
+def iscsid_knows_sessions() -> bool:
+    """Say whether iscsid has taken over the kernel's sessions, as it does when it starts.
+
+    It cannot log out of one that it has not.
+    """
+    if not _SESSIONS.is_dir() or not any(_SESSIONS.iterdir()):
+        return True
+    try:
+        said = run('iscsiadm', '-m', 'session', '-P', '1')
+    except CommandFailed:
+        return False
+    return 'Internal iscsid Session State: Unknown' not in said
 
 
 def multipathd_up() -> None:
