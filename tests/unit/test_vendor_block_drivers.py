@@ -10,13 +10,12 @@
 #    License for the specific language governing permissions and limitations
 #    under the License.
 
-"""What LightOS, PowerFlex and StorPool need beside what all block devices need."""
+"""What PowerFlex and StorPool need beside what all block devices need."""
 
 import pathlib
 
 from os_brick import exception as brick_exception
 from os_brick.initiator import storpool_utils
-from oslo_config import cfg
 import pytest
 
 from tests.unit.test_block_device_driver import brick
@@ -25,9 +24,6 @@ from tests.unit.test_block_device_driver import host
 from tests.unit.test_block_device_driver import info_of
 from tests.unit.test_block_device_driver import make
 from tests.unit.test_block_device_driver import probe
-from volumedrivers import exception
-from volumedrivers.host import bootstrap
-from volumedrivers.privsep import context as privsep_context
 
 __all__ = ['brick', 'conf', 'host', 'make', 'probe']
 
@@ -105,46 +101,3 @@ def test_scaleio_without_a_record_leaves_it_to_os_brick(host, brick, make):
     driver.extend_volume(info_of('scaleio', scaleIO_volume_id=None), 'guest', 2 << 30)
 
     assert brick.calls[-1][1].get('scaleIO_volume_id') is None
-
-
-UUID = '0d9f3c52-6a41-4c1e-9a43-f1f1a1c0ffee'
-
-
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    """The directory of the discovery client, with os-brick's file of the volume."""
-    bootstrap.load_os_brick()
-    from os_brick import privileged
-
-    for context in (privileged.default, privsep_context.sys_admin):
-        monkeypatch.setattr(context, 'client_mode', False)
-    monkeypatch.setattr(
-        cfg.CONF.os_brick, 'lightos_discovery_client_dir_path', str(tmp_path), raising=False
-    )
-    (tmp_path / f'{UUID}.conf').write_text('-t tcp\n')
-    return tmp_path
-
-
-def test_lightos_does_not_let_os_brick_wait_for_a_device_that_is_not_there(brick, make, files):
-    driver = make('lightos')
-    for _ in range(2):
-        driver.disconnect_volume(info_of('lightos', uuid=UUID), 'guest')
-        assert not (files / f'{UUID}.conf').exists()
-    assert brick.calls == []
-
-
-def test_lightos_lets_os_brick_flush_a_device_that_is_there(host, brick, make, files):
-    host.device('nvme0n1', wwid=f'uuid.{UUID}')
-
-    make('lightos').disconnect_volume(info_of('lightos', uuid=UUID), 'guest')
-
-    assert [call for call, *_ in brick.calls] == ['disconnect']
-    assert (files / f'{UUID}.conf').exists()
-
-
-def test_lightos_says_why_the_file_stays(brick, make, files):
-    (files / f'{UUID}.conf').unlink()
-    (files / f'{UUID}.conf').mkdir()
-
-    with pytest.raises(exception.DisconnectFailed, match=r'conf: Is a directory'):
-        make('lightos').disconnect_volume(info_of('lightos', uuid=UUID), 'guest')

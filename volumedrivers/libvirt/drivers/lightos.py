@@ -14,19 +14,15 @@
 
 from collections.abc import Mapping
 
-from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import LightOSData
 from volumedrivers.connection_info import NvmePortal
-from volumedrivers.host import discovery_client
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.asked_paths import GRACE
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
-from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.driver import Capability
-from volumedrivers.libvirt.volume_devices import readable
 
 
 class LightOSVolumeDriver(BlockDeviceDriver):
@@ -63,32 +59,6 @@ class LightOSVolumeDriver(BlockDeviceDriver):
         """Return those of dead_portals."""
         return tuple(dict.fromkeys(str(way.portal) for way in _ways_to_ask(connection_info)))
 
-    def disconnect_volume(
-        self,
-        connection_info: ConnectionInfo,
-        attachment: str,
-        *,
-        volume: ConnectedVolume | None = None,
-        force: bool = False,
-    ) -> None:
-        """Let os-brick flush the device; where there is none it would wait a minute for it."""
-        data = connection_info.data
-        if (
-            not isinstance(data, LightOSData)
-            or connection_info.encrypted
-            or self._is_here(data, volume)
-        ):
-            super().disconnect_volume(connection_info, attachment, volume=volume, force=force)
-            return
-        try:
-            discovery_client.forget(data.uuid)
-        except OSError as error:
-            raise exception.DisconnectFailed(
-                volume_id=connection_info.volume_id,
-                driver_volume_type=connection_info.driver_volume_type,
-                reason=f'{error.filename}: {error.strerror}',
-            ) from error
-
     def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
         """The discovery client connects what it is told of."""
         data = connection_info.data
@@ -100,13 +70,6 @@ class LightOSVolumeDriver(BlockDeviceDriver):
         """The namespace's UUID."""
         data = connection_info.data
         return Identity('uuid', data.uuid) if isinstance(data, LightOSData) else None
-
-    def _is_here(self, data: LightOSData, volume: ConnectedVolume | None) -> bool:
-        devices = self.context.devices
-        if volume is not None and volume.path and devices.kernel_path(volume.path):
-            return True
-        with readable('sysfs'):
-            return bool(devices.leftovers(('uuid', data.uuid)))
 
 
 def _ways_to_ask(connection_info: ConnectionInfo) -> tuple[NvmePortal, ...]:
