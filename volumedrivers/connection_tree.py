@@ -35,7 +35,7 @@ from volumedrivers.secret_names import url_passwords
 
 _DEPTH = 32  # deeper nesting is no connection_info
 _TOO_LARGE = 2**64
-_KEY_IN_KEYRING = re.compile(r'^\s*key\s*=\s*(\S+)', re.MULTILINE)
+KEY_IN_KEYRING = re.compile(r'^\s*key\s*=\s*(\S+)', re.MULTILINE)
 _OPTION_KEYS = frozenset({'options', 'mount_options'})
 
 
@@ -126,7 +126,7 @@ def secrets(value: object, name: str = '', *, conceal: bool = False) -> Iterator
     elif conceal and _can_be_secret(value):
         yield str(value)
         # Of a Ceph keyring a tool may print the key alone.
-        yield from _KEY_IN_KEYRING.findall(str(value))
+        yield from KEY_IN_KEYRING.findall(str(value))
     else:
         yield from _secrets_in(value, name)
 

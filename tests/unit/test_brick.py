@@ -331,11 +331,22 @@ def test_an_export_with_a_password_is_hidden_as_well(connector, conf, caplog):
         ({'auth_password': 'a', 'auth_username': 'b'}, {'a'}),
         ({'discovery_auth_password': 'a', 'x': [{'serverToken': 'c'}]}, {'a', 'c'}),
         ({'keyring': b'k', 'secret_uuid': 'u', 'secret_type': 'ceph'}, {'k'}),
+        (
+            {'keyring': '[client.x]\n\tkey = AQ==\n'},
+            {'[client.x]\n\tkey = AQ==\n', r'[client.x]\n\tkey = AQ==\n', 'AQ=='},
+        ),
         ({'auth_password': '', 'volume_id': None, 'target_lun': 1}, set()),
     ],
 )
 def test_secrets_are_found_by_name(properties, secrets):
     assert set(brick_errors.secrets_of(properties)) == secrets
+
+
+def test_a_keyring_is_hidden_where_a_dictionary_is_printed():
+    given = {'keyring': '[client.x]\n\tkey = AQTopSecret==\n'}
+    secrets = tuple(brick_errors.secrets_of(given))
+    for text in (repr(given), str(given['keyring']), 'key AQTopSecret== is wrong'):
+        assert 'TopSecret' not in brick_errors.replace(text, secrets)
 
 
 def test_a_secret_that_begins_another_hides_neither_in_part():

@@ -30,6 +30,7 @@ import traceback
 import typing
 
 from volumedrivers import exception
+from volumedrivers.connection_tree import KEY_IN_KEYRING
 from volumedrivers.protocol_data import Concealed
 from volumedrivers.secret_names import is_secret_name
 
@@ -69,7 +70,11 @@ def secrets_of(value: object, *, conceal: bool = False) -> Iterator[str]:
         for item in value:
             yield from secrets_of(item, conceal=conceal)
     elif value and (isinstance(value, Concealed) or (conceal and isinstance(value, (str, bytes)))):
-        yield Concealed(value.decode(errors='replace') if isinstance(value, bytes) else value)
+        text = value.decode(errors='replace') if isinstance(value, bytes) else str(value)
+        # Within a dictionary that is printed lines are no lines any more, and
+        # of a Ceph keyring a tool may print the key alone.
+        for form in {text, repr(text)[1:-1], *KEY_IN_KEYRING.findall(text)}:
+            yield Concealed(form)
 
 
 def hide(text: str, secrets: typing.Iterable[str]) -> str:
