@@ -35,6 +35,7 @@ ADDRESS = backend.NETWORKS[0]
 OSD_PORTS = '6800-7300'
 ETC = pathlib.Path('/etc/ceph')
 LIBVIRT = 'qemu:///system'
+SECRETS = pathlib.Path('/etc/libvirt/secrets')
 # A client that has died without a word is a watcher for so long.
 WATCH_TIMEOUT = 30.0  # seconds
 
@@ -81,6 +82,7 @@ class CephBackend(backend.Backend):
         self.state.mkdir(parents=True, exist_ok=True)
         self.cluster.up()
         self._configure_client()
+        self.define_secret()
 
     def is_up(self) -> bool:
         return self.cluster.is_up()
@@ -142,17 +144,32 @@ class CephBackend(backend.Backend):
 
     def define_secret(self) -> None:
         """Give libvirt the user's key, as an operator does once for each host."""
-        usage = f'client.{self.cluster.user} secret'
-        connection = libvirt.open(LIBVIRT)
         try:
-            secret = connection.secretDefineXML(
-                "<secret ephemeral='no' private='yes'>"
-                f'<uuid>{self.secret_uuid}</uuid>'
-                f"<usage type='ceph'><name>{usage}</name></usage></secret>"
-            )
-            secret.setValue(self.cluster.key)
+            connection = libvirt.open(LIBVIRT)
+        except libvirt.libvirtError:
+            # It does not run yet; it will read them.
+            self._write_secret()
+            return
+        try:
+            connection.secretDefineXML(self._secret_document).setValue(self.cluster.key)
         finally:
             connection.close()
+
+    def _write_secret(self) -> None:
+        """Write what libvirt itself would write of the secret."""
+        SECRETS.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for suffix, text in (('xml', self._secret_document), ('base64', self.cluster.key_text)):
+            file = SECRETS / f'{self.secret_uuid}.{suffix}'
+            file.touch(mode=0o600)
+            file.write_text(text)
+
+    @property
+    def _secret_document(self) -> str:
+        return (
+            "<secret ephemeral='no' private='yes'>"
+            f'<uuid>{self.secret_uuid}</uuid>'
+            f"<usage type='ceph'><name>client.{self.cluster.user} secret</name></usage></secret>"
+        )
 
 
 class RbdVolume(backend.Volume):
