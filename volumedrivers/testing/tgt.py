@@ -27,8 +27,6 @@ from volumedrivers.testing import server
 _TARGET = '1'
 # How often another port is tried.
 _PORTS = 4
-# What tgtd says, and goes on.
-_NOT_BOUND = 'unable to bind'
 
 
 class IscsiTarget:
@@ -120,9 +118,17 @@ class IscsiTarget:
         control.unlink(missing_ok=True)
 
         def ready() -> bool:
-            if _NOT_BOUND in log.read_text(errors='replace'):
+            if not (control.exists() and server.listens(self.port)):
+                return False
+            # Whoever listens there, it is this tgtd only if it says so itself: where
+            # its own portal cannot be had it opens the usual ones and goes on.
+            try:
+                opened = self._adm('portal', 'show', target=False)
+            except exception.OperationFailed:
+                return False
+            if f'Portal: {self.portal},' not in opened:
                 raise exception.Busy(what=self.portal, reason='another program took it')
-            return control.exists() and server.listens(self.port)
+            return True
 
         self._server.start(ready)
 
