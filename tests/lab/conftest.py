@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import functools
 import os
 import pathlib
+import typing
 
 import pytest
 
@@ -33,6 +34,8 @@ from tests.lab.life import Life
 from tests.lab.lives import Lives
 from tests.lab.report import cells
 from tests.lab.report import plugin
+from tests.lab.report.machines import TOGETHER
+from tests.lab.report.machines import RowScheduling
 from tests.lab.report.matrix_plugin import is_of_lab
 from tests.lab.report.recorder import Recorder
 
@@ -41,9 +44,6 @@ TIMEOUT = 1800  # seconds
 
 # The exit status of a run without a host, as tools/lab.sh has it.
 NO_HOST = 3
-
-# What all rows go through together, so no row can have the host anew meanwhile.
-TOGETHER = ('power_cut', 'cinder')
 
 lives = pytest.StashKey[Lives]()
 
@@ -56,6 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     plugin.apply_options(config)
     plugin.apply_machines(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: typing.Any) -> RowScheduling | None:
+    """Let a row stay on one machine."""
+    return RowScheduling(config, log) if config.getoption('lab_machines', 1) > 1 else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,23 +91,23 @@ def chosen_rows(file: str = '') -> list[rows.Row]:
 
 
 def pytest_ignore_collect(collection_path: pathlib.Path) -> bool | None:
-    """Leave out a file that has rows of its own, none of which is in this run."""
+    """Leave out a file that this run is not about: none of its rows, or none of its columns."""
     name = collection_path.name
+    if not name.startswith('test_') or not is_of_lab(collection_path):
+        return None
+    if os.environ.get(plugin.SHORT) and name not in rows.SHORT_FILES:
+        return True
     return True if name in rows.OF_FILES and not chosen_rows(name) else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let a test that asks for a row run once for each; a row stays on one machine."""
+    """Let a test that asks for a row run once for each."""
     if 'row' not in metafunc.fixturenames:
         return
-    together = next((name for name in TOGETHER if name in metafunc.fixturenames), None)
     file = pathlib.Path(str(metafunc.module.__file__)).name
     metafunc.parametrize(
         'row',
-        [
-            pytest.param(row, id=row.name, marks=pytest.mark.xdist_group(together or row.name))
-            for row in chosen_rows(file)
-        ],
+        [pytest.param(row, id=row.name) for row in chosen_rows(file)],
         scope='module',
     )
 
@@ -116,7 +122,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not is_of_lab(item.path):
             return 0, 0, 0
         row = _row(item)
-        if row is None or _is_together(item):
+        if row is None or item.path.name in TOGETHER:
             return 2, 0, 0
         return 1, order[row.name], files.get(item.path.name, len(files))
 
@@ -165,7 +171,8 @@ def pytest_runtest_teardown(
                 row=_row(item),
                 next_row=None if nextitem is None else _row(nextitem),
                 same_module=nextitem is not None and nextitem.path == item.path,
-                together=_is_together(item),
+                # No row can have the host anew while all are on it.
+                together=item.path.name in TOGETHER,
             )
     return result
 
@@ -210,10 +217,6 @@ def life(request: pytest.FixtureRequest, row: rows.Row, host: Host) -> Life:
 def _row(item: pytest.Item) -> rows.Row | None:
     callspec = getattr(item, 'callspec', None)
     return None if callspec is None else callspec.params.get('row')
-
-
-def _is_together(item: pytest.Item) -> bool:
-    return not set(TOGETHER).isdisjoint(getattr(item, 'fixturenames', ()))
 
 
 def _skip_if_unreachable(error: BaseException) -> None:

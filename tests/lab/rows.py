@@ -21,6 +21,9 @@ import typing
 
 from tests.lab.keys import PASSPHRASE
 
+# Files of the columns of the short matrix.
+SHORT_FILES = frozenset(('test_life.py',))
+
 # Files of columns that variants of a row have in common with it.
 SHARED_COLUMNS = frozenset(
     ('test_crash.py', 'test_faults.py', 'test_figures.py', 'test_reboot.py')

@@ -30,7 +30,7 @@ from tests.lab.report.recorder import place
 from tests.lab.report.screen import Screen
 
 FIGURE = 'figure.'
-_NODE = re.compile(r'::test_(?P<function>\w+)(?:\[(?P<parameters>.*)\])?(?:@.*)?$')
+_NODE = re.compile(r'::test_(?P<function>\w+)(?:\[(?P<parameters>.*)\])?$')
 _LAB = pathlib.Path(__file__).resolve().parents[1]
 
 

@@ -82,7 +82,6 @@ def apply_machines(config: pytest.Config) -> None:
         if os.environ.get(HOST):
             raise pytest.UsageError('--machines is for virtual machines, and not with --host')
         config.option.numprocesses = config.option.lab_machines
-        config.option.dist = 'loadgroup'
 
 
 def register(config: pytest.Config, rows: Sequence[Row]) -> Recorder:
