@@ -88,7 +88,7 @@ def on_second(life: Life) -> dict[str, typing.Any]:
     return {**life.attach_arguments(), 'guest': 'second', 'bus': 'scsi'}
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def power_cut(request: pytest.FixtureRequest, host: Host) -> Iterator[dict[str, Cut]]:
     """Every row that is asked for, after the power was cut and the host is up again."""
     reason = host.can('power cut')

@@ -23,6 +23,7 @@ import pytest
 from rich.console import Console
 
 from tests.lab.report import cells
+from tests.lab.report import machines
 from tests.lab.report import page
 from tests.lab.report import record
 from tests.lab.report.commands import Command
@@ -232,7 +233,7 @@ def test_passed_in_part() -> None:
 
 def test_crashed_worker() -> None:
     run = Run()
-    nodeid = 'tests/lab/test_life.py::test_attach[iscsi-chap]@iscsi-chap'
+    nodeid = 'tests/lab/test_life.py::test_attach[iscsi-chap]'
     run.plugin.pytest_xdist_node_collection_finished([nodeid, nodeid.replace('attach', 'detach')])
     run.plugin.pytest_runtest_logreport(
         pytest.TestReport(
@@ -247,6 +248,18 @@ def test_crashed_worker() -> None:
     assert run.plugin.matrix.cell('iscsi-chap', 'attach').outcome == cells.ERROR
     assert run.plugin.matrix.counts() == {cells.ERROR: 1, cells.NOT_RUN: 1}
     assert cells.NOT_RUN in cells.BAD
+
+
+def test_rows_stay_on_one_machine() -> None:
+    assert machines.scope('tests/lab/test_life.py::test_attach[iscsi-chap]') == 'iscsi-chap'
+    assert machines.scope('tests/lab/test_crash.py::test_crash_in_detach[iscsi-chap]') == (
+        'iscsi-chap'
+    )
+    for file in ('tests/lab/test_reboot.py', 'tests/lab/test_load.py'):
+        assert machines.scope(f'{file}::test_many') == file
+    assert machines.scope('tests/lab/test_reboot.py::test_reboot[iscsi-chap]') == (
+        'tests/lab/test_reboot.py'
+    )
 
 
 def test_places() -> None:
