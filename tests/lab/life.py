@@ -42,7 +42,8 @@ class Life:
     :param options: of the group [volumedrivers], besides the row's
     :ivar volume: what the storage says of it: volume_id, size,
         connection_info, identity, secrets
-    :ivar result: of the last attach
+    :ivar result: of the attach that is; None: it is not attached
+    :ivar was_attached: at any time
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Life:
         self.bench: Session
         self.volume: dict[str, typing.Any] = {}
         self.result: dict[str, typing.Any] | None = None
+        self.was_attached = False
         self._others: list[Session] = []
         self._header: int | None = None
 
@@ -138,6 +140,7 @@ class Life:
         """Attach unless it is; return the result of that."""
         if self.result is None:
             self.result = self.bench.attach(**self.attach_arguments())
+            self.was_attached = True
         return self.result
 
     @property
@@ -171,7 +174,9 @@ class Life:
         )
 
     def detached(self) -> None:
-        """Detach if it is attached."""
+        """Detach if it is attached; what was never attached is so once before."""
+        if not self.was_attached:
+            self.attached()
         if self.result is not None:
             self.bench.detach(volume_id=self.volume_id)
             self.result = None

@@ -26,7 +26,7 @@ SHORT_FILES = frozenset(('test_life.py',))
 
 # Files of columns that variants of a row have in common with it.
 SHARED_COLUMNS = frozenset(
-    ('test_crash.py', 'test_faults.py', 'test_figures.py', 'test_reboot.py')
+    ('test_crash.py', 'test_faults.py', 'test_figures.py', 'test_reboot.py', 'test_sharing.py')
 )
 
 
@@ -44,8 +44,8 @@ class Row:
     :ivar encryption: what Cinder says of an encrypted volume, as its provider
     :ivar stand_in: what stands in for hardware that cannot be here
     :ivar short: in the short matrix, which has every protocol once
-    :ivar like: the row whose crashes, faults and costs are this one's as well,
-        because it differs from it only in how the volume is found
+    :ivar like: the row whose crashes, faults, users and costs are this one's as
+        well, because it differs from it only in how the volume is found
     :ivar missing: columns that do not apply, each with the reason; a name that
         ends in ``*`` is for all columns that begin so
     """

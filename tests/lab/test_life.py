@@ -90,7 +90,6 @@ def test_detach(life: Life) -> None:
 
 def test_detach_again(life: Life) -> None:
     """A second detach finds nothing to do, and says so."""
-    life.attached()
     life.detached()
     again = life.bench.detach(volume_id=life.volume_id, connection_info=life.connection_info)
     assert not again['removed_from_guest']

@@ -288,7 +288,7 @@ class Bench:
 
     def more_than(self, before: dict[str, int]) -> dict[str, int]:
         """Return what there is more of than then."""
-        return growth.more(before, growth.now())
+        return growth.more(before, growth.settled(before))
 
     def _make_hypervisor(self, uri: str) -> Hypervisor:
         return Hypervisor(uri)

@@ -19,6 +19,7 @@ import typing
 from tests.lab.bench.bench import make_conf
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import bootstrap
+from volumedrivers.libvirt.client_choice import ClientChoiceDriver
 from volumedrivers.libvirt.context import make_context
 from volumedrivers.libvirt.registry import Registry
 
@@ -45,6 +46,8 @@ class Comparison:
         :param protocol: os-brick's name of the connector
         """
         driver: typing.Any = self.registry.get(connection_info['driver_volume_type'])
+        if isinstance(driver, ClientChoiceDriver):
+            driver = driver.client()
         brick = bootstrap.load_os_brick().InitiatorConnector.factory(
             protocol, bootstrap.root_helper(self.conf), **driver.connector_options()
         )

@@ -16,11 +16,21 @@ import gc
 import os
 import pathlib
 import threading
+import time
 import typing
+
+# How long what was started for a volume may take to end.
+SETTLED = 30.0  # seconds
+# The kernel and udev start and end theirs as they see fit.
+_KTHREADD = 2
+_UDEV_WORKER = '(udev-worker)'
 
 
 def now() -> dict[str, int]:
-    """Return what this process has, in numbers, and the host's processes; memory in KiB."""
+    """Return what this process has, in numbers, and the host's processes; memory in KiB.
+
+    Of the host's processes those of the kernel, and the workers of udev, are left out.
+    """
     gc.collect()
     status = dict(
         line.split(':', 1) for line in pathlib.Path('/proc/self/status').read_text().splitlines()
@@ -30,10 +40,31 @@ def now() -> dict[str, int]:
         'threads': threading.active_count(),
         'kernel threads of the process': int(status['Threads']),
         'memory': int(status['VmRSS'].split()[0]),
-        'processes': sum(name.isdigit() for name in os.listdir('/proc')),
+        'processes': sum(1 for name in os.listdir('/proc') if name.isdigit() and _lasts(name)),
     }
+
+
+def settled(before: typing.Mapping[str, int]) -> dict[str, int]:
+    """Return what there is now, once no process is left that ends by itself."""
+    deadline = time.monotonic() + SETTLED
+    while True:
+        found = now()
+        if found['processes'] <= before['processes'] or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
 
 
 def more(before: typing.Mapping[str, int], after: typing.Mapping[str, int]) -> dict[str, int]:
     """Return what there is more of."""
     return {name: after[name] - before[name] for name in after if after[name] > before[name]}
+
+
+def _lasts(pid: str) -> bool:
+    try:
+        stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
+    except OSError:
+        # It has ended meanwhile.
+        return False
+    name, rest = stat[stat.index('(') + 1 : stat.rindex(')')], stat[stat.rindex(')') + 2 :]
+    state, parent = rest.split()[:2]
+    return state != 'Z' and int(parent) not in (0, _KTHREADD) and name != _UDEV_WORKER
