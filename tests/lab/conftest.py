@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import functools
 import os
 import pathlib
+import signal
 import typing
 
 import pytest
@@ -73,6 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
     recorder = plugin.register(config, [*found, *rows.CINDER_ROWS])
     recorder.know([PASSPHRASE])
     config.stash[lives] = Lives(recorder)
+    # Its machine ends with the run, however that is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @functools.cache

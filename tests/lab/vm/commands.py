@@ -82,11 +82,16 @@ def run(options: argparse.Namespace) -> int:
     rest = list(options.rest)
     if rest and not rest[0].startswith('-'):
         rest[:1] = ['-k', rest[0]]
-    if not os.environ.get('VOLUMEDRIVERS_LAB_HOST'):
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    known.add_argument('--host', default=os.environ.get('VOLUMEDRIVERS_LAB_HOST'))
+    known.add_argument('--lab-report', default='lab-report')
+    given, _ = known.parse_known_args(rest)
+    if not given.host:
         lab_build.build()
     sys.stdout.flush()
     os.chdir(PROJECT)
-    arguments = [sys.executable, '-m', 'pytest', 'tests/lab', *rest]
+    junit = f'--junitxml={pathlib.Path(given.lab_report) / "junit.xml"}'
+    arguments = [sys.executable, '-m', 'pytest', 'tests/lab', junit, *rest]
     os.execv(sys.executable, arguments)
 
 
