@@ -62,6 +62,7 @@ _PLAIN = (
     'process',
     'began',
     'changed',
+    'manager',
 )
 _JSON = ('connection_info', 'volume', 'disk', 'encryption', 'opened', 'wanted')
 _COLUMNS = _PLAIN + _JSON
@@ -249,6 +250,7 @@ def _row(record: Record) -> dict[str, object]:
         'process': record.process,
         'began': record.began,
         'changed': record.changed,
+        'manager': record.manager,
         'connection_info': _json(record.connection_info),
         'volume': None if volume is None else _json(_plain(volume)),
         'disk': _json(record.disk),

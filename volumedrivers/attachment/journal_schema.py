@@ -93,6 +93,8 @@ MIGRATIONS: typing.Final[tuple[tuple[str, ...], ...]] = (
         _RESERVATIONS,
         'CREATE INDEX reservations_of_volume ON reservations (volume_id)',
     ),
+    # Who puts the disk into the guest, such as nova; '': this package.
+    ("ALTER TABLE attachments ADD COLUMN manager TEXT NOT NULL DEFAULT ''",),
 )
 
 VERSION: typing.Final = len(MIGRATIONS)

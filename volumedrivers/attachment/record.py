@@ -73,6 +73,8 @@ class Record:
     :ivar was_attached: whether the guest had the volume before the operation
     :ivar wanted: what the operation is for: size, limits, force
     :ivar problem: why the operation stopped; '' while it runs
+    :ivar manager: who puts the volume's disk into the guest, such as nova; '':
+        this package
     :ivar process: id of the process that wrote last
     :ivar began, changed: seconds since the epoch
     """
@@ -100,6 +102,7 @@ class Record:
     process: int = 0
     began: float = 0.0
     changed: float = 0.0
+    manager: str = ''
 
     @property
     def is_settled(self) -> bool:
