@@ -456,12 +456,30 @@ def make_manager(
         key manager that castellan's options name
     :param observer: is told of each step
     """
+    return AttachmentManager(make_context_of_host(conf, hypervisor, keys=keys, observer=observer))
+
+
+def make_context_of_host(
+    conf: cfg.ConfigOpts,
+    hypervisor: 'Hypervisor',
+    *,
+    keys: Keys | None = None,
+    observer: Observer | None = None,
+    takes_over_mounts: bool = False,
+) -> AttachmentContext:
+    """Return what the operations of this host work with; see make_manager.
+
+    :param takes_over_mounts: as ShareMounts says
+    """
     options = conf.volumedrivers
     journal = Journal(os.path.join(options.state_path, JOURNAL))
     # Who uses a share is also asked by a dry run, which makes no journal.
     reader = typing.cast(typing.Any, JournalReader(journal))
     drivers = make_context(
-        conf, secrets=hypervisor.secrets, elsewhere=Users(reader, hypervisor).of_directory
+        conf,
+        secrets=hypervisor.secrets,
+        elsewhere=Users(reader, hypervisor).of_directory,
+        takes_over_mounts=takes_over_mounts,
     )
     context = AttachmentContext(
         options=options,
@@ -473,4 +491,4 @@ def make_manager(
     )
     if observer is not None:
         context = dataclasses.replace(context, observer=observer)
-    return AttachmentManager(context)
+    return context

@@ -28,6 +28,8 @@ from volumedrivers.attachment.change import Extend
 from volumedrivers.attachment.change import SetQos
 from volumedrivers.attachment.connect_again import Reconnect
 from volumedrivers.attachment.detach import Detach
+from volumedrivers.attachment.host_volume import HostDisconnect
+from volumedrivers.attachment.host_volume import HostExtend
 from volumedrivers.attachment.record import Operation
 from volumedrivers.attachment.record import Record
 from volumedrivers.attachment.refresh_undo import Abandon
@@ -107,8 +109,11 @@ class Settle(Work):
 
 
 def needs_it(context: 'AttachmentContext', record: Record) -> bool:
-    """Tell whether something is to be made of a row at all."""
-    return not record.is_settled or record.boot_id != context.boot_id
+    """Tell whether something is to be made of a row at all.
+
+    After a reboot, whoever manages the guest's disks brings them back.
+    """
+    return not record.is_settled or (record.boot_id != context.boot_id and not record.manager)
 
 
 def of_unfinished(
@@ -120,6 +125,13 @@ def of_unfinished(
     :raises VolumeDriversError: neither to finish nor to undo it is right
     """
     guest = _guest(context, record)
+    decide = _of_host if record.manager else _of_operation
+    return decide(context, record, guest, held)
+
+
+def _of_operation(
+    context: 'AttachmentContext', record: Record, guest: 'Guest', held: 'Held | None'
+) -> Decision:
     if record.operation is Operation.ATTACH:
         return _of_attach(context, record, guest, held)
     if record.operation is Operation.DETACH:
@@ -177,6 +189,28 @@ def _of_attach(
             changes = {'was_attached': True, 'boot_id': '', 'problem': 'not connected'}
             return Decision(UNDONE, 'the volume is not connected', job, changes)
     return dataclasses.replace(_detach(context, record, guest, held, force=False), action=UNDONE)
+
+
+def _of_host(
+    context: 'AttachmentContext', record: Record, guest: 'Guest', held: 'Held | None'
+) -> Decision:
+    """Decide on a row of a volume whose disk is somebody else's: the guest is only looked at."""
+    info = _info(record)
+    settle = Settle(context, guest, info, record, held)
+    if record.operation is Operation.EXTEND:
+        if settle.is_void:
+            problem = f'extend to {record.wanted.get("size")} was interrupted by a reboot'
+            return Decision(UNDONE, problem, settle, {'problem': problem}, record.was_attached)
+        grow = HostExtend(context, guest, info, record, held, size=record.wanted['size'])
+        return Decision(FINISHED, 'extend was done again', grow, keeps_row=record.was_attached)
+    has_it = guest_disks.find(guest, record.volume_id) is not None
+    if record.operation is not Operation.DETACH and has_it and settle.is_connected():
+        changes = {'was_attached': True, 'problem': ''}
+        return Decision(FINISHED, f'guest {guest.name} has the volume', settle, changes)
+    force = bool(record.wanted.get('force'))
+    job = HostDisconnect(context, guest, info, record, held, force=force)
+    action = FINISHED if record.operation is Operation.DETACH else UNDONE
+    return Decision(action, removed_from(guest=False), job, keeps_row=False)
 
 
 def _detach(

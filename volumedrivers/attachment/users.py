@@ -77,6 +77,23 @@ class Users:
                 users[guest.name] = 'block' if 'block' in types else types.pop()
         return users
 
+    def live_disk(self, domain_uuid: str, paths: frozenset[str]) -> str | None:
+        """Return the target of a running guest's disk that is one of these paths.
+
+        :returns: None: it has no such disk, does not run, or is not there
+        :raises HypervisorUnavailable, HypervisorError: libvirt could not say
+        """
+        devices = {os.path.realpath(path) for path in paths if path.startswith('/dev/')}
+        try:
+            guest = self._hypervisor.guest(domain_uuid).sources()
+        except exception.GuestNotFound:
+            return None
+        for disk in guest.disks:
+            has_path = not paths.isdisjoint((disk.source, *disk.below))
+            if disk.live and (has_path or not devices.isdisjoint(_devices_of(disk))):
+                return disk.target
+        return None
+
     def of_directory(self, directory: str, attachment: str) -> frozenset[str]:
         """Return the guests that have something in a directory, or all of it.
 
@@ -106,7 +123,9 @@ class Users:
             and has(record.volume.path or '')
         }
         return frozenset(recorded).union(
-            guest.name for guest in self._guests() if any(map(has, guest.paths))
+            guest.name
+            for guest in self._guests()
+            if any(map(has, _paths_but_of(guest, attachment)))
         )
 
     def _rows(self) -> 'tuple[Record, ...]':
@@ -142,6 +161,23 @@ def _devices_of(disk: 'DiskSources') -> set[str]:
         for path in (disk.source, *disk.below)
         if disk.type == 'block' and path.startswith('/dev/')
     }
+
+
+def _paths_but_of(guest: 'GuestSources', attachment: str) -> frozenset[str]:
+    """Return a guest's paths, without those of the disk whose use is about to end.
+
+    Who lets go of a volume before the guest's definition is changed, as Nova
+    does, would keep its own share mounted.
+    """
+    domain_uuid, _, volume = attachment.partition('/')
+    if guest.uuid != domain_uuid:
+        return guest.paths
+    volume_id = volume.partition('/')[0]
+    ending: set[str] = set()
+    other: set[str] = set()
+    for disk in guest.disks:
+        (ending if guest_disks.volume_id_of(disk) == volume_id else other).update(disk.paths)
+    return guest.paths - (ending - other)
 
 
 def _is_of(attachment: str, key: str) -> bool:

@@ -81,17 +81,23 @@ class ShareMounts:
         users: ShareUsers | None = None,
         mounter: Mounter | None = None,
         elsewhere: Elsewhere | None = None,
+        *,
+        takes_over: bool = False,
     ) -> None:
         """Nothing is read or mounted yet.
 
         :param users: default: files below ``state_path``/share-users
         :param mounter: default: volumedrivers.privsep.mount
         :param elsewhere: asked before an unmount; default: there are no others
+        :param takes_over: whether a mount of the right source, at a mount point
+            of this package's, is this package's from now on: where Nova, whose
+            mount points are the same, has mounted it before
         """
         self.conf = conf
         self._users = users
         self._mounter = mounter
         self._elsewhere = elsewhere
+        self._takes_over = takes_over
 
     def acquire(
         self, share: Share, attachment: str, *, mount: Callable[[], None] | None = None
@@ -138,6 +144,8 @@ class ShareMounts:
                 LOG.info('%s stays mounted: used by %s', place, ', '.join(sorted(others)))
                 self.users.remove(place, attachment)
                 return True
+            if self._takes_over:
+                self._take_over(share, share.find())
             if self.users.claimed(place) is not None:
                 self._undo(share, force=force)
             self.users.remove(place, attachment)
@@ -325,6 +333,7 @@ class ShareMounts:
             if self.users.claimed(place) == BEGUN:
                 # Somebody was interrupted between mounting and noting it.
                 self.users.claim(place, found.mark, share)
+            self._take_over(share, found)
             if self._answers(share):
                 if mount is not None:
                     self._call(share, 'mount', mount)
@@ -358,6 +367,16 @@ class ShareMounts:
         except exception.VolumeDriversError as error:
             self._undo_failed(share, error)
             raise
+
+    def _take_over(self, share: Share, found: mount_table.Mount | None) -> None:
+        """Claim a mount that somebody else made, where that is wanted."""
+        if (
+            self._takes_over
+            and found is not None
+            and share.matches(found)
+            and self.users.claimed(share.mount_point) is None
+        ):
+            self.users.claim(share.mount_point, found.mark, share)
 
     def _mount_with_helper(self, share: Share) -> Callable[[], None]:
         def mount() -> None:

@@ -23,7 +23,11 @@ from volumedrivers.libvirt.driver import Secrets
 
 
 def make_context(
-    conf: cfg.ConfigOpts, secrets: Secrets | None = None, *, elsewhere: Elsewhere | None = None
+    conf: cfg.ConfigOpts,
+    secrets: Secrets | None = None,
+    *,
+    elsewhere: Elsewhere | None = None,
+    takes_over_mounts: bool = False,
 ) -> DriverContext:
     """Return what drivers work with on this host.
 
@@ -31,11 +35,12 @@ def make_context(
     :param secrets: a hypervisor's secrets; without them no network source
         that logs in can be connected
     :param elsewhere: who uses a share besides those whom the drivers count
+    :param takes_over_mounts: as ShareMounts says
     """
     return DriverContext(
         conf=conf,
         devices=BlockDevices(),
-        shares=ShareMounts(conf, elsewhere=elsewhere),
+        shares=ShareMounts(conf, elsewhere=elsewhere, takes_over=takes_over_mounts),
         endpoints=Probe(),
         secrets=secrets,
     )
