@@ -62,13 +62,7 @@ class Cut:
             hang={'operation': 'attach', 'step': 'attach', 'moment': 'before'}
         )
         hanging.begin('attach', **on_second(self.begun))
-        wait_until(self.is_stuck, f'attach of {self.begun.row.name} to reach the guest')
-
-    def is_stuck(self) -> bool:
-        return any(
-            row['volume_id'] == self.begun.volume_id and row['step'] == 'attach'
-            for row in self.begun.bench.rows()
-        )
+        wait_until(self.begun.bench.hangs, f'attach of {self.begun.row.name} to reach the guest')
 
     def recover(self) -> None:
         """Find the volumes again, and recover as an operator would."""

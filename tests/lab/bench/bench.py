@@ -86,6 +86,7 @@ class Bench:
         self.hypervisor.__enter__()
         self._die = die
         self._hang = hang
+        self._hanging = pathlib.Path(self.conf.volumedrivers.state_path) / 'hanging'
         self.manager = manager_module.make_manager(
             self.conf, self.hypervisor, keys=Keys(passphrases or {}), observer=self._observe
         )
@@ -199,6 +200,10 @@ class Bench:
         """Return the journal's rows: key, operation, step and the rest, as data."""
         return [vars_of(record) for record in self.manager.context.journal.find()]
 
+    def hangs(self) -> bool:
+        """Say whether a session with the same state has stopped where it was told to."""
+        return self._hanging.exists()
+
     def seconds(self) -> dict[str, float]:
         """Return the clock; for durations that the host itself has measured."""
         return {'monotonic': time.monotonic()}
@@ -306,6 +311,7 @@ class Bench:
         if self._die == here:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._hang == here:
+            self._hanging.touch()
             threading.Event().wait()
 
 
