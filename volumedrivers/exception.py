@@ -40,6 +40,7 @@ command line follows from it::
     |   |-- SecretsNotSupported
     |   |-- EncryptionNotSupported
     |   |-- JournalUnusable
+    |   |-- NovaUnknown
     |   |-- CinderNotConfigured
     |   |-- CinderTooOld
     |   |-- CinderForbidden
@@ -373,6 +374,14 @@ class JournalUnusable(MisconfiguredHost):
     template = 'the journal {path} cannot be used: {reason}'
     path: str
     reason: str
+
+
+class NovaUnknown(MisconfiguredHost):
+    """This Nova is not one that the drivers can be loaded into."""
+
+    template = 'Nova {version} cannot use these drivers: {differences}'
+    version: str
+    differences: str
 
 
 class CinderNotConfigured(MisconfiguredHost):

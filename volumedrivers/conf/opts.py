@@ -25,6 +25,7 @@ from volumedrivers.conf import deadlines
 from volumedrivers.conf import guest
 from volumedrivers.conf import host
 from volumedrivers.conf import network
+from volumedrivers.conf import nova
 from volumedrivers.conf import share
 
 GROUP = cfg.OptGroup('volumedrivers', title='Volumes of libvirt guests')
@@ -37,6 +38,7 @@ OPTIONS: tuple[cfg.Opt, ...] = tuple(
         network.OPTIONS,
         deadlines.OPTIONS,
         cinder.OPTIONS,
+        nova.OPTIONS,
     )
 )
 

@@ -83,6 +83,30 @@ def setup(conf: cfg.ConfigOpts, *, make_lock_path: bool = True) -> None:
         _current = settings
 
 
+def setup_within(conf: cfg.ConfigOpts) -> None:
+    """Prepare this process, whose program has set up os-brick and privsep itself.
+
+    For nova-compute: what it has set stays, also how privileged helpers are
+    started; the helper of this package is started the same way.  As root no
+    helper process is used.  Calling it again is allowed.
+
+    :param conf: of this package; has the options of group [volumedrivers]
+    :raises InvalidOption: the lock path is no directory to write into
+    :raises ToolMissing: a library is not complete
+    """
+    global _current  # noqa: PLW0603 - one process, one configuration
+    with _lock:
+        load_os_brick()
+        # Not before os-brick was loaded in the right way.
+        from volumedrivers.host import process_settings  # noqa: PLC0415
+
+        path = process_settings.lock_path(conf)
+        process_settings.make_lock_path(path)
+        as_root = os.geteuid() == 0
+        process_settings.use_contexts(conf, as_root=as_root)
+        _current = (path, (), as_root)
+
+
 def require_setup() -> None:
     """:raises NotSetUp: setup was not called in this process"""
     if _current is None:

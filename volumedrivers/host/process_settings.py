@@ -151,6 +151,14 @@ def set_contexts(conf: cfg.ConfigOpts, command: list[str], *, as_root: bool) -> 
     trusted.use(conf if as_root else None)
 
 
+def use_contexts(conf: cfg.ConfigOpts, *, as_root: bool) -> None:
+    """Leave the privileged contexts as the program has set them; root needs no helper."""
+    if as_root:
+        for each in _contexts():
+            each.set_client_mode(False)
+    trusted.use(conf if as_root else None)
+
+
 def end_helpers() -> None:
     """End helper processes that were started with other settings."""
     for each in _contexts():

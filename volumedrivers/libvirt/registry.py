@@ -66,8 +66,7 @@ class Registry:
 
     def entries(self) -> tuple[DriverEntry, ...]:
         """Return all registered drivers, sorted by name; imports none of them."""
-        found = self._entry_points()
-        return tuple(entry for name in sorted(found) for entry in found[name])
+        return _sorted(self._entry_points())
 
     def get(self, driver_volume_type: str) -> VolumeDriver:
         """Return the driver, loading and validating it the first time.
@@ -133,6 +132,15 @@ class Registry:
         except Exception as e:
             raise _refusal(entry, f'it cannot be made: {type(e).__name__}: {e}') from e
         return driver
+
+
+def installed() -> tuple[DriverEntry, ...]:
+    """Return all registered drivers, sorted by name; imports none of them."""
+    return _sorted(_find())
+
+
+def _sorted(found: typing.Mapping[str, list[DriverEntry]]) -> tuple[DriverEntry, ...]:
+    return tuple(entry for name in sorted(found) for entry in found[name])
 
 
 def reason_to_refuse(plugin: object) -> str | None:

@@ -24,6 +24,7 @@ As root without a helper the configuration is the one given to ``setup``:
 there is nobody to protect from.
 """
 
+from collections.abc import Iterator
 import glob
 import os
 import stat
@@ -36,6 +37,9 @@ _in_process: cfg.ConfigOpts | None = None
 _from_files: cfg.ConfigOpts | None = None
 
 # Each names a directory below which shares are mounted.
+# Whose volume drivers these are loaded into says in its own groups where it mounts.
+_NOVA = 'libvirt'
+
 BASES = tuple(option.name for option in opts.OPTIONS if option.name.endswith('_mount_point_base'))
 
 
@@ -85,6 +89,8 @@ def configuration() -> cfg.ConfigOpts:
     if _from_files is None:
         conf = cfg.ConfigOpts()
         opts.register_opts(conf)
+        conf.register_opt(cfg.StrOpt('state_path'))
+        conf.register_opts([cfg.StrOpt(name) for name in BASES], group=_NOVA)
         trusted, _ = _files()
         conf(
             args=[],
@@ -104,5 +110,18 @@ def ignored_files() -> tuple[str, ...]:
 
 def mount_point_bases() -> tuple[str, ...]:
     """Return the directories below which shares may be mounted."""
-    group = configuration()[opts.GROUP.name]
-    return tuple(sorted({os.path.normpath(group[name]) for name in BASES}))
+    conf = configuration()
+    group = conf[opts.GROUP.name]
+    found = {group[name] for name in BASES} | set(_bases_of_nova(conf))
+    return tuple(sorted(map(os.path.normpath, found)))
+
+
+def _bases_of_nova(conf: cfg.ConfigOpts) -> Iterator[str]:
+    """Yield where Nova mounts, if the helper was started with Nova's configuration."""
+    if conf is _in_process:
+        return  # it has Nova's values already
+    for name in BASES:
+        if conf[_NOVA][name]:
+            yield conf[_NOVA][name]
+    if conf.state_path:
+        yield os.path.join(conf.state_path, 'mnt')
