@@ -184,3 +184,15 @@ def test_no_route_at_all_is_a_reason(kernel):
     kernel.refuses[RESOLVE_ADDR] = errno.ENETUNREACH
     with pytest.raises(exception.EndpointUnreachable, match='network is unreachable'):
         endpoint.Probe().check('rdma', [PORTAL], timeout=5)
+
+
+def test_a_request_that_was_lost_is_made_again(kernel):
+    answers = iter([None, (RESPONSE, 0)])
+
+    class Answers(dict):
+        def __getitem__(self, command):
+            return next(answers) if command == CONNECT else super().__getitem__(command)
+
+    kernel.answers = Answers(kernel.answers)
+    ask(seconds=0.4)
+    assert len(kernel.opened) == 2

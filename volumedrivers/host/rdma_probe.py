@@ -38,6 +38,9 @@ _ADDR_RESOLVED, _ADDR_ERROR, _ROUTE_RESOLVED = 0, 1, 2
 _CONNECT_RESPONSE, _REJECTED, _ESTABLISHED = 5, 8, 9
 _NOBODY_LISTENS = 8  # reason of a rejection: invalid service ID
 
+# Part of the time after which the request is taken for lost.
+_FIRST_TRY = 0.25
+
 # As queue pair any number will do, since there is none: retries 0, valid 1.
 _PARAMETERS = struct.pack('=II256s8B', 1, 0, b'', 0, 0, 1, 1, 0, 0, 0, 1)
 
@@ -56,13 +59,24 @@ def converse(endpoint: tuple[str, int], deadline: float) -> None:
     :raises TimeoutError: there is no answer
     """
     family, _, _, _, address = socket.getaddrinfo(*endpoint, type=socket.SOCK_STREAM)[0]
+    packed = _packed(family, address)
+    began = time.monotonic()
+    try:
+        _connect(packed, min(deadline, began + (deadline - began) * _FIRST_TRY))
+    except TimeoutError:
+        # The other side loses a request while it asks for this host's hardware
+        # address, and the kernel asks for the second time after four seconds.
+        _connect(packed, deadline)
+
+
+def _connect(address: bytes, deadline: float) -> None:
     try:
         descriptor = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise CannotAsk(f'{DEVICE}: {error.strerror}') from error
     # What was begun is given up when it is closed.
     try:
-        _ask(descriptor, _packed(family, address), deadline)
+        _ask(descriptor, address, deadline)
     finally:
         os.close(descriptor)
 
