@@ -14,6 +14,7 @@
 
 import ctypes
 import errno
+import itertools
 import os
 import socket
 import struct
@@ -187,7 +188,7 @@ def test_no_route_at_all_is_a_reason(kernel):
 
 
 def test_a_request_that_was_lost_is_made_again(kernel):
-    answers = iter([None, (RESPONSE, 0)])
+    answers = itertools.chain([None], itertools.repeat((RESPONSE, 0)))
 
     class Answers(dict):
         def __getitem__(self, command):
