@@ -122,14 +122,14 @@ class LinuxGuest(LabGuest):
             shell.check(
                 '( i=0; while [ ! -e /tmp/stop ]; do'
                 f" printf '%08d' $i | dd of=/dev/{device} bs=512 seek=$i conv=notrunc,sync,fsync"
-                ' 2>/dev/null || break; i=$((i+1)); echo $i >/tmp/written; done;'
+                ' 2>/dev/null || break; i=$((i+1)); echo >>/tmp/written; done;'
                 ' echo >/tmp/stopped ) </dev/null >/dev/null 2>&1 &'
             )
 
     def written(self) -> int:
         """Return how many blocks were written and flushed until now."""
         with self.shell() as shell:
-            return int(shell.check('cat /tmp/written 2>/dev/null || echo 0'))
+            return int(shell.check('cat /tmp/written 2>/dev/null | wc -c'))
 
     def end_writing(self) -> int:
         """Stop writing; return how many blocks there are."""
