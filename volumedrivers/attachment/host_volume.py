@@ -40,7 +40,8 @@ if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.guest import Guest
 
 #: what an earlier connect left in the data of a connection_info
-RESULTS = ('device_path', 'multipath_id')
+RESULTS = ('device_path', 'multipath_id', 'volumedrivers_source')
+_PATH = RESULTS[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,19 +202,34 @@ def without_results(connection_info: ConnectionInfo) -> Mapping[str, typing.Any]
 def is_same_place(record: Record, connection_info: ConnectionInfo) -> bool:
     """Tell whether a row and a connection_info lead to the same place on the storage."""
     recorded = record.connection_info
-    return recorded.get('driver_volume_type') == connection_info.driver_volume_type and _place(
-        recorded
-    ) == _place(connection_info.to_dict())
+    place = _place(connection_info.to_dict())
+    return bool(place) and place == _place(recorded)
 
 
-# What Cinder may say of the same place in another way from one time to the next.
+# What may be said of the same place in another way from one time to the next; Nova
+# writes the volume's id into the data after it was migrated.
 _VARIES = frozenset(
-    (*RESULTS, 'access_mode', 'cacheable', 'discard', 'encrypted', 'options', 'qos_specs')
+    (
+        *RESULTS,
+        'access_mode',
+        'cacheable',
+        'discard',
+        'encrypted',
+        'enforce_multipath',
+        'options',
+        'qos_specs',
+        'volume_id',
+    )
 )
 
 
 def _place(shown: Mapping[str, typing.Any]) -> dict[str, object]:
-    return {key: value for key, value in shown['data'].items() if key not in _VARIES}
+    """Return what says where it is; of a local device the path alone does."""
+    data = shown['data']
+    found = {key: value for key, value in data.items() if key not in _VARIES}
+    if not found and data.get(_PATH):
+        found = {_PATH: data[_PATH]}
+    return {'driver_volume_type': shown.get('driver_volume_type'), **found} if found else {}
 
 
 def _named(steps: tuple[Step, ...], *names: str) -> tuple[Step, ...]:
