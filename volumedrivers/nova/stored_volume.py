@@ -17,6 +17,7 @@ on the host, or that Cinder describes wholly.  Of a network source that has
 more to it, such as a secret made for it, the rest is in a key of its own.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import typing
@@ -29,7 +30,6 @@ from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import NetworkHost
 from volumedrivers.libvirt.connected_volume import NetworkSource
 from volumedrivers.libvirt.driver import Capability
-from volumedrivers.libvirt.network_source import NetworkSourceDriver
 from volumedrivers.libvirt.share_file import ShareFileDriver
 from volumedrivers.libvirt.share_file import share_data
 
@@ -88,8 +88,12 @@ def _client(driver: 'VolumeDriver', volume: ConnectedVolume | None) -> 'VolumeDr
 
 
 def _derived(client: 'VolumeDriver', info: ConnectionInfo) -> NetworkSource | None:
-    """Return what Cinder's description alone makes of a source."""
-    return client.make_source(info) if isinstance(client, NetworkSourceDriver) else None
+    """Return what Cinder's description alone makes of a source.
+
+    A driver of network sources need not derive from this package's.
+    """
+    make: Callable[[ConnectionInfo], NetworkSource] | None = getattr(client, 'make_source', None)
+    return None if make is None else make(info)
 
 
 def _network(info: ConnectionInfo, source: NetworkSource) -> ConnectedVolume:
