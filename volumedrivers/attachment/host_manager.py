@@ -155,7 +155,14 @@ class HostManager:
 
 
 def _of_record(row: Record | None, given: ConnectionInfo) -> ConnectionInfo:
-    """Return how the volume was connected; the caller's may be that of another host."""
-    if row is None or host_volume.is_same_place(row, given):
+    """Return how the volume was connected; the caller's may be that of another host.
+
+    What was made for it here, such as a secret, is called after the id it had then.
+    """
+    if row is None:
         return given
-    return ConnectionInfo.parse(row.connection_info)
+    if not host_volume.is_same_place(row, given):
+        return ConnectionInfo.parse(row.connection_info)
+    if given.volume_id == row.volume_id:
+        return given
+    return given.updated({'serial': row.volume_id}, {'volume_id': row.volume_id})

@@ -73,3 +73,17 @@ def test_nothing_to_know_it_by_is_no_place(row: Record) -> None:
     bare = {'driver_volume_type': 'local', 'data': {'access_mode': 'rw'}}
     nowhere = dataclasses.replace(row, connection_info=bare)
     assert not host_volume.is_same_place(nowhere, moved(LOCAL))
+
+
+def test_what_was_made_under_the_former_id_is_found(
+    host: Host, row: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str | None] = []
+
+    def disconnect(info: ConnectionInfo, attachment: str, **options: object) -> None:
+        told.extend((info.volume_id, attachment))
+
+    monkeypatch.setattr(host.driver, 'disconnect_volume', disconnect)
+    host.manager.disconnect(moved(fake.connection_info()), HostGuest(fake.GUEST_UUID, 'x'))
+    assert told == [row.volume_id, row.key]
+    assert host.journal.find() == ()
