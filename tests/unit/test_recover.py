@@ -31,6 +31,7 @@ from volumedrivers.host import boot
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.libvirt.disk import IOTune
+from volumedrivers.libvirt.driver import Capability
 
 INFO = ConnectionInfo.parse(fake.connection_info())
 KEY = make_key(fake.GUEST_UUID, fake.VOLUME_ID)
@@ -456,6 +457,16 @@ def test_what_outlived_the_reboot_is_removed(room: Room) -> None:
         room.driver.left = []
 
     typing.cast(typing.Any, room.driver).disconnect_volume = disconnect
+    assert room.actions() == ['finished']
+    assert room.calls == ['disconnect']
+    assert room.record is None
+
+
+def test_storage_that_maps_the_volume_to_this_host_is_told_after_a_reboot(room: Room) -> None:
+    """A reboot takes the device away, and the storage does not hear of it."""
+    room.interrupted(None, '', boot_id='the one before')
+    remove_guest(room)
+    typing.cast(typing.Any, room.driver).CAPABILITIES = frozenset((Capability.STORAGE_MAPPING,))
     assert room.actions() == ['finished']
     assert room.calls == ['disconnect']
     assert room.record is None

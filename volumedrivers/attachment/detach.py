@@ -26,6 +26,7 @@ from volumedrivers.attachment.results import paths_of
 from volumedrivers.attachment.steps import Step
 from volumedrivers.attachment.work import Work
 from volumedrivers.connection_info import ConnectionInfo
+from volumedrivers.libvirt.driver import Capability
 
 if typing.TYPE_CHECKING:
     from volumedrivers.attachment.context import AttachmentContext
@@ -292,7 +293,8 @@ class Detach(Work):
             if self.is_void:
                 return False  # what has its name since the last boot is not ours
             raise
-        return not self.is_void or bool(self._remains())
+        is_mapped = Capability.STORAGE_MAPPING in self.driver.CAPABILITIES
+        return not self.is_void or is_mapped or bool(self._remains())
 
     def _remains(self) -> 'tuple[Remainder, ...]':
         left = self.driver.remains(self.info, self.record.key, volume=self.volume)

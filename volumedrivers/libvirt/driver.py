@@ -56,6 +56,8 @@ class Capability(enum.Enum):
     MULTIATTACH = 'multiattach'
     HOST_DEVICE = 'host-device'  # the volume is a block device of this host
     UNPRIVILEGED = 'unprivileged'  # needs no root on this host
+    # disconnecting tells the storage that this host is done, which a reboot does not
+    STORAGE_MAPPING = 'storage-mapping'
 
 
 class Secrets(typing.Protocol):

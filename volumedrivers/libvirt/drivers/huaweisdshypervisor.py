@@ -26,7 +26,9 @@ class HuaweiSdsVolumeDriver(BlockDeviceDriver):
     """Volumes of driver_volume_type huaweisdshypervisor."""
 
     PROTOCOL = 'HUAWEISDSHYPERVISOR'
-    CAPABILITIES = BlockDeviceDriver.CAPABILITIES - {Capability.EXTEND}
+    CAPABILITIES = BlockDeviceDriver.CAPABILITIES - {Capability.EXTEND} | {
+        Capability.STORAGE_MAPPING
+    }
     NOT_ON_MACHINES = machines.S390 | machines.PPC64
 
     def requirements(self) -> tuple[requirements.Requirement, ...]:

@@ -19,6 +19,7 @@ from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.connected_volume import ConnectedVolume
+from volumedrivers.libvirt.driver import Capability
 from volumedrivers.protocol_data import ScaleIOData
 
 
@@ -27,6 +28,7 @@ class ScaleIOVolumeDriver(BlockDeviceDriver):
 
     PROTOCOL = 'SCALEIO'
     DISK_IO = 'native'
+    CAPABILITIES = BlockDeviceDriver.CAPABILITIES | {Capability.STORAGE_MAPPING}
     NOT_ON_MACHINES = machines.S390 | machines.PPC64
     REQUIREMENTS = (
         requirements.Tool('/opt/emc/scaleio/sdc/bin/drv_cfg', 'the PowerFlex SDC package'),

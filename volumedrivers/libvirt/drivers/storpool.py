@@ -16,6 +16,7 @@ from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.libvirt.driver import Capability
 from volumedrivers.protocol_data import StorPoolData
 
 # os-brick's default.
@@ -27,6 +28,7 @@ class StorPoolVolumeDriver(BlockDeviceDriver):
 
     PROTOCOL = 'STORPOOL'
     DISK_IO = 'native'
+    CAPABILITIES = BlockDeviceDriver.CAPABILITIES | {Capability.STORAGE_MAPPING}
     NOT_ON_MACHINES = machines.S390 | machines.PPC64
     REQUIREMENTS = (
         requirements.Directory(
