@@ -46,6 +46,7 @@ class Row:
     :ivar short: in the short matrix, which has every protocol once
     :ivar like: the row whose crashes, faults, users and costs are this one's as
         well, because it differs from it only in how the volume is found
+    :ivar shared_way: all its volumes come to the host by one connection or mount
     :ivar missing: columns that do not apply, each with the reason; a name that
         ends in ``*`` is for all columns that begin so
     """
@@ -61,6 +62,7 @@ class Row:
     stand_in: str | None = None
     short: bool = False
     like: str | None = None
+    shared_way: bool = False
     missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -106,7 +108,7 @@ ISCSI = (
         CHAP | {'ipv6': True, 'upper': True},
         like='iscsi-chap',
     ),
-    Row('iscsi-shared-target', 'iscsi', 'iscsi', CHAP | {'target': 'shared'}),
+    Row('iscsi-shared-target', 'iscsi', 'iscsi', CHAP | {'target': 'shared'}, shared_way=True),
     Row(
         'iscsi-qemu',
         'iscsi',
@@ -193,7 +195,13 @@ NVME = (
     Row('nvme-tcp-nguid', 'nvmeof', 'nvme_tcp', {'known_by': 'nguid'}, like='nvme-tcp'),
     Row('nvme-tcp-4k', 'nvmeof', 'nvme_tcp', {'block': 4096}, like='nvme-tcp'),
     Row('nvme-tcp-ipv6', 'nvmeof', 'nvme_tcp', {'ipv6': True}, like='nvme-tcp'),
-    Row('nvme-tcp-shared-subsystem', 'nvmeof', 'nvme_tcp', {'subsystem': 'shared'}),
+    Row(
+        'nvme-tcp-shared-subsystem',
+        'nvmeof',
+        'nvme_tcp',
+        {'subsystem': 'shared'},
+        shared_way=True,
+    ),
     Row('nvme-tcp-multipath', 'nvmeof', 'nvme_tcp', TWO, MULTIPATH, paths=2, short=True),
     Row(
         'nvme-tcp-dm-multipath',
@@ -345,6 +353,7 @@ STAND_INS = (
         paths=2,
         stand_in="a discovery client that reads os-brick's files, and nvmet",
         short=True,
+        shared_way=True,
     ),
     Row(
         'huaweisds',
@@ -364,6 +373,7 @@ STAND_INS = (
         'quobyte',
         stand_in='mount.quobyte, which mounts a FUSE file system of type fuse.quobyte',
         short=True,
+        shared_way=True,
     ),
     Row(
         'vzstorage',
@@ -372,6 +382,7 @@ STAND_INS = (
         options={'vzstorage_mount_user': 'libvirt-qemu', 'vzstorage_mount_group': 'kvm'},
         stand_in='pstorage and pstorage-mount, and a FUSE file system of type fuse.vstorage',
         short=True,
+        shared_way=True,
     ),
     Row(
         'gpfs',
@@ -386,6 +397,7 @@ STAND_INS = (
         'scality',
         stand_in='mount.sofs, which mounts a FUSE file system',
         short=True,
+        shared_way=True,
     ),
 )
 

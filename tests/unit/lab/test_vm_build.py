@@ -217,10 +217,13 @@ def test_a_token_is_nobody_elses(program: Program, tmp_path: pathlib.Path) -> No
 @pytest.mark.parametrize(
     ('given', 'wanted'),
     [
-        ([], []),
-        (['iscsi'], ['-k', 'iscsi']),
-        (['iscsi', '-x', '--lab-report=r'], ['-k', 'iscsi', '-x', '--lab-report=r']),
-        (['-n', '2'], ['-n', '2']),
+        ([], ['--junitxml=lab-report/junit.xml']),
+        (['iscsi'], ['--junitxml=lab-report/junit.xml', '-k', 'iscsi']),
+        (
+            ['iscsi', '-x', '--lab-report=r'],
+            ['--junitxml=r/junit.xml', '-k', 'iscsi', '-x', '--lab-report=r'],
+        ),
+        (['-n', '2'], ['--junitxml=lab-report/junit.xml', '-n', '2']),
     ],
 )
 def test_a_pattern_chooses_rows(
@@ -245,6 +248,9 @@ def test_a_pattern_chooses_rows(
     monkeypatch.setenv('VOLUMEDRIVERS_LAB_HOST', 'hosts.yaml')
     with pytest.raises(SystemExit):
         commands.main(['run', *given])
+    monkeypatch.delenv('VOLUMEDRIVERS_LAB_HOST')
+    with pytest.raises(SystemExit):
+        commands.main(['run', *given, '--host', 'hosts.yaml'])
     assert built == [True]
 
 
