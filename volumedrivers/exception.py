@@ -58,6 +58,7 @@ command line follows from it::
     |   |-- FormatRefused
     |   |-- StillInUse
     |   |-- AttachedElsewhere
+    |   |-- ManagedElsewhere
     |   |-- AttachmentLost
     |   `-- LeftoversFound
     |-- RetryLater                     5  the same call may succeed later
@@ -548,6 +549,19 @@ class AttachedElsewhere(DataAtRisk):
     volume_id: str
     found: str
     expected: str
+
+
+class ManagedElsewhere(DataAtRisk):
+    """The disks of a guest are another program's to change."""
+
+    template = (
+        'the disks of guest {guest} are managed by {manager}: let it {operation} volume '
+        '{volume_id}, or its records will not be true any more'
+    )
+    guest: str
+    manager: str
+    operation: str
+    volume_id: str
 
 
 class AttachmentLost(DataAtRisk):

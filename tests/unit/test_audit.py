@@ -463,6 +463,48 @@ class TestOperations:
         assert ('guest is gone' in found.detail) is not there
 
 
+class TestRowsOfNova:
+    """Rows of volumes whose disks Nova puts into the guests."""
+
+    def test_nothing_to_say(self, room):
+        room.attach(room.device(), manager='nova')
+        assert room.audit() == ()
+
+    def test_reboot_is_no_problem(self, room):
+        room.attach('/dev/disk/by-id/wwn-0x1', boot_id='before', manager='nova')
+        found = room.the_one()
+        assert (found.kind, found.severity) == ('earlier-boot', 'note')
+        assert 'nova connects it' in found.what_to_do
+
+    def test_guest_that_is_gone_since_may_be_forgotten(self, room):
+        path = '/dev/disk/by-id/wwn-0x1'
+        room.journal.put(
+            make_record(domain_uuid=SECRET, path=path, boot_id='before', manager='nova')
+        )
+        assert f'volumedrivers forget {SECRET} {fake.VOLUME_ID}' in room.the_one().what_to_do
+
+    def test_volume_whose_attach_failed_in_nova(self, room):
+        room.attach(room.device(), manager='nova')
+        room.guest.present.clear()
+        found = room.the_one()
+        assert (found.kind, found.severity) == ('not-in-guest', 'problem')
+        assert found.what_to_do.startswith('Unless nova is just about to start or change')
+        assert f'volumedrivers detach web1 {fake.VOLUME_ID}' in found.what_to_do
+
+    def test_definition_that_nova_makes_anew_need_not_be_whole(self, room):
+        room.attach(room.device(), manager='nova')
+        room.guest.defined = []
+        assert room.audit() == ()
+
+    def test_what_brings_it_back_is_novas(self, room):
+        room.attach_file()
+        row = room.journal.find()[0]
+        room.journal.put(dataclasses.replace(row, manager='nova'))
+        real_mounts.remove_all_below(room.base)
+        found = {one.kind: one for one in room.audit()}['mount-gone']
+        assert f'openstack server reboot --hard {fake.GUEST_UUID}' in found.what_to_do
+
+
 class TestPaths:
     def test_all_there(self, room):
         room.attach(room.map('running', 'running'), PathReport(2, 2))

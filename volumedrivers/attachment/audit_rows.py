@@ -35,6 +35,8 @@ if typing.TYPE_CHECKING:
     from volumedrivers.libvirt.guest_sources import DiskSources
     from volumedrivers.libvirt.guest_sources import GuestSources
 
+# What a hard reboot does to a volume of a guest that Nova manages.
+_OF_NOVA = frozenset(('attach', 'reconnect', 'volume refresh'))
 # What BlockDevices reads; other kinds of identity the driver knows.
 _OF_DEVICES = frozenset(('wwn', 'nguid', 'uuid'))
 
@@ -73,6 +75,8 @@ class _Row(RowFindings['Record']):
         # By its UUID also a guest is found that is gone or was renamed.
         known = self._guest is not None and self._guest.name == self.row.domain_name
         guest = self.row.domain_name if known else self.row.domain_uuid
+        if self.row.manager == 'nova' and verb in _OF_NOVA:
+            return f'openstack server reboot --hard {self.row.domain_uuid}'
         return f'volumedrivers {verb} {shlex.quote(guest)} {shlex.quote(self.row.volume_id)}'
 
     def unfinished(self) -> Finding:
@@ -95,6 +99,16 @@ class _Row(RowFindings['Record']):
     def void(self) -> Finding:
         """Say that nothing of this boot is known of it."""
         gone = self._guest is None
+        if self.row.manager:
+            manager = self.row.manager
+            return self.note(
+                'earlier-boot',
+                f'row {self.row.key}',
+                'it was connected before this host started',
+                f'Run "{self.command("forget")}" if {manager} knows no such guest.'
+                if gone
+                else f'Nothing has to be done: {manager} connects it when it starts the guest.',
+            )
         abandoned = self.row.problem == refresh_undo.NOT_CONNECTED
         verb = 'volume refresh' if abandoned else 'reconnect'
         return self.problem(
@@ -114,7 +128,7 @@ class _Row(RowFindings['Record']):
                 'guest-gone',
                 row.source,
                 f'libvirt has no guest {row.domain_name} ({row.domain_uuid}) any more',
-                f'Run "{self.command("detach")}" to take the volume off this host.',
+                self._take_off(),
             )
             return
         disks = [
@@ -125,10 +139,12 @@ class _Row(RowFindings['Record']):
                 'not-in-guest',
                 row.source,
                 f'guest {guest.name} has no disk of the volume',
-                f'Run "{self.command("detach")}" to take the volume off this host.',
+                self._take_off(),
             )
             return
-        yield from self._half(guest, disks)
+        if not row.manager:
+            # Who manages the guest makes its definition anew for each start.
+            yield from self._half(guest, disks)
         yield from self._other_source(guest, disks)
 
     def volume(self) -> Iterator[Finding]:
@@ -160,6 +176,12 @@ class _Row(RowFindings['Record']):
             yield self.problem(
                 'decrypted-gone', opened.path, 'the decrypted device is not there', again
             )
+
+    def _take_off(self) -> str:
+        run = f'"{self.command("detach")}" to take the volume off this host.'
+        if not self.row.manager:
+            return f'Run {run}'
+        return f'Unless {self.row.manager} is just about to start or change the guest, run {run}'
 
     def _half(self, guest: 'GuestSources', disks: 'list[DiskSources]') -> Iterator[Finding]:
         has = {disk.live for disk in disks}

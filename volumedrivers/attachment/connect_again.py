@@ -202,6 +202,7 @@ class Repair(ConnectAgain):
     """
 
     operation = Operation.REPAIR
+    HOST_ONLY = True
 
     def __init__(
         self,

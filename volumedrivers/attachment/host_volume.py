@@ -71,6 +71,8 @@ def path_for_guest(connection_info: ConnectionInfo, volume: ConnectedVolume) -> 
 class HostConnect(Attach):
     """Bring a volume to this host and write down whose it is."""
 
+    HOST_ONLY = True
+
     def __init__(
         self,
         context: 'AttachmentContext',
@@ -110,6 +112,8 @@ class HostConnect(Attach):
 
 class HostDisconnect(Detach):
     """Take a volume off this host, unless somebody has it."""
+
+    HOST_ONLY = True
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in their order."""
@@ -179,8 +183,15 @@ class HostDisconnect(Detach):
             self.context.journal.put(dataclasses.replace(self.before, problem=problem))
 
 
+def detaching(before: Record | None) -> type[Detach]:
+    """Return what takes a recorded volume away: not out of a guest that is managed elsewhere."""
+    return HostDisconnect if before is not None and before.manager else Detach
+
+
 class HostExtend(Extend):
     """Let this host see that a volume has grown; the guest is told by somebody else."""
+
+    HOST_ONLY = True
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in their order."""

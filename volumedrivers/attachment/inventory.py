@@ -166,6 +166,7 @@ def recorded(context: 'AttachmentContext', record: Record) -> Recorded:
         began=_time(record.began),
         changed=_time(record.changed),
         process=record.process,
+        manager=record.manager or None,
     )
 
 

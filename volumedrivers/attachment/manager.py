@@ -30,6 +30,7 @@ from volumedrivers.attachment import audit
 from volumedrivers.attachment import forget
 from volumedrivers.attachment import former_work
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import host_volume
 from volumedrivers.attachment import inventory
 from volumedrivers.attachment import lookup
 from volumedrivers.attachment import recover
@@ -42,7 +43,6 @@ from volumedrivers.attachment.connect_again import Reconnect
 from volumedrivers.attachment.connect_again import Repair
 from volumedrivers.attachment.context import AttachmentContext
 from volumedrivers.attachment.context import Observer
-from volumedrivers.attachment.detach import Detach
 from volumedrivers.attachment.detach import require_volume
 from volumedrivers.attachment.encryption import Encryptor
 from volumedrivers.attachment.inventory import JournalReader
@@ -198,7 +198,7 @@ class AttachmentManager:
             info = lookup.connection_info(before, connection_info, domain, volume or volume_id)
             if before is not None:
                 former_work.wait(self.context, before, info, force=force)
-            job = Detach(
+            job = host_volume.detaching(before)(
                 self.context,
                 domain,
                 info,

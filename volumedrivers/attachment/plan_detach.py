@@ -55,6 +55,7 @@ def actions(job: Detach) -> dict[str, tuple[str, ...]]:
     elif job.is_here():
         on_host = job.driver.plan_disconnect(job.info, record.key, volume=job.volume)
     return {
+        'look': (f'see that guest {guest.name} does not run with it',),
         'detach': in_guest,
         'decrypt': job.context.encryptor.plan_close(
             job.info, record.opened, volume=job.volume, last=not others

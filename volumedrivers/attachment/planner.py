@@ -21,6 +21,7 @@ import typing
 
 from volumedrivers import exception
 from volumedrivers.attachment import guest_disks
+from volumedrivers.attachment import host_volume
 from volumedrivers.attachment import lookup
 from volumedrivers.attachment import plan
 from volumedrivers.attachment import plan_attach
@@ -37,7 +38,6 @@ from volumedrivers.attachment.change import Extend
 from volumedrivers.attachment.change import SetQos
 from volumedrivers.attachment.connect_again import Reconnect
 from volumedrivers.attachment.connect_again import Repair
-from volumedrivers.attachment.detach import Detach
 from volumedrivers.attachment.detach import require_volume
 from volumedrivers.attachment.inventory import JournalReader
 from volumedrivers.attachment.plan import Plan
@@ -113,7 +113,7 @@ class Planner:
         """
         domain = guest_disks.look_up(self._context.hypervisor, guest)
         info, before = self._find(domain, volume, connection_info)
-        job = Detach(
+        job = host_volume.detaching(before)(
             self._context,
             domain,
             info,

@@ -86,6 +86,7 @@ class Settle(Work):
     """Looks whether an attachment is as its row says, and writes that."""
 
     operation = Operation.ATTACH
+    HOST_ONLY = True
 
     @property
     def is_void(self) -> bool:

@@ -384,6 +384,7 @@ class Recorded:
     :ivar this_boot: False: the host was started since it was connected
     :ivar began, changed: ISO 8601, with the offset of this host's clock
     :ivar process: id of the one that wrote it
+    :ivar manager: who puts the disk into the guest, such as nova; None: this package
     """
 
     operation: str | None
@@ -402,6 +403,7 @@ class Recorded:
     began: str
     changed: str
     process: int
+    manager: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,9 +46,12 @@ class Work(WorkRow):
     :ivar before: the journal's row when the operation began
     :ivar held: the lock of the volume
     :ivar left: what should have been removed and is still on this host
+    :raises ManagedElsewhere: the guest would be changed, and is another program's
     """
 
     operation: typing.ClassVar[Operation]
+    #: whether it leaves the guest as it is, whoever manages its disks
+    HOST_ONLY: typing.ClassVar[bool] = False
     left: 'tuple[Remainder, ...]' = ()
 
     def __init__(
@@ -59,6 +62,13 @@ class Work(WorkRow):
         before: Record | None,
         held: 'Held | None' = None,
     ) -> None:
+        if before is not None and before.manager and not self.HOST_ONLY:
+            raise exception.ManagedElsewhere(
+                guest=guest.name,
+                manager=before.manager,
+                operation=str(self.operation),
+                volume_id=before.volume_id,
+            )
         self.context = context
         self.guest = guest
         self.info = connection_info
