@@ -98,15 +98,15 @@ NO_NVME_DM = (
 )
 
 ISCSI = (
-    Row('iscsi', 'iscsi', 'iscsi', like='iscsi-chap'),
-    Row('iscsi-chap', 'iscsi', 'iscsi', CHAP),
-    Row('iscsi-ipv6', 'iscsi', 'iscsi', {'ipv6': True}, like='iscsi-chap'),
+    Row('iscsi', 'iscsi', 'iscsi', like='iscsi-multipath-chap'),
+    Row('iscsi-chap', 'iscsi', 'iscsi', CHAP, like='iscsi-multipath-chap'),
+    Row('iscsi-ipv6', 'iscsi', 'iscsi', {'ipv6': True}, like='iscsi-multipath-chap'),
     Row(
         'iscsi-ipv6-upper',
         'iscsi',
         'iscsi',
         CHAP | {'ipv6': True, 'upper': True},
-        like='iscsi-chap',
+        like='iscsi-multipath-chap',
     ),
     Row('iscsi-shared-target', 'iscsi', 'iscsi', CHAP | {'target': 'shared'}, shared_way=True),
     Row(
@@ -177,7 +177,15 @@ ISER = (
 )
 
 FIBRE_CHANNEL = (
-    Row('fc', 'fibre_channel', 'fibre_channel', {}, PATIENT, bus='scsi'),
+    Row(
+        'fc',
+        'fibre_channel',
+        'fibre_channel',
+        {},
+        PATIENT,
+        bus='scsi',
+        like='fc-multipath',
+    ),
     Row(
         'fc-multipath',
         'fibre_channel',
@@ -190,11 +198,11 @@ FIBRE_CHANNEL = (
 )
 
 NVME = (
-    Row('nvme-tcp', 'nvmeof', 'nvme_tcp'),
-    Row('nvme-tcp-old', 'nvmeof', 'nvme_tcp', {'form': 'old'}, like='nvme-tcp'),
-    Row('nvme-tcp-nguid', 'nvmeof', 'nvme_tcp', {'known_by': 'nguid'}, like='nvme-tcp'),
-    Row('nvme-tcp-4k', 'nvmeof', 'nvme_tcp', {'block': 4096}, like='nvme-tcp'),
-    Row('nvme-tcp-ipv6', 'nvmeof', 'nvme_tcp', {'ipv6': True}, like='nvme-tcp'),
+    Row('nvme-tcp', 'nvmeof', 'nvme_tcp', like='nvme-tcp-multipath'),
+    Row('nvme-tcp-old', 'nvmeof', 'nvme_tcp', {'form': 'old'}, like='nvme-tcp-multipath'),
+    Row('nvme-tcp-nguid', 'nvmeof', 'nvme_tcp', {'known_by': 'nguid'}, like='nvme-tcp-multipath'),
+    Row('nvme-tcp-4k', 'nvmeof', 'nvme_tcp', {'block': 4096}, like='nvme-tcp-multipath'),
+    Row('nvme-tcp-ipv6', 'nvmeof', 'nvme_tcp', {'ipv6': True}, like='nvme-tcp-multipath'),
     Row(
         'nvme-tcp-shared-subsystem',
         'nvmeof',
@@ -254,7 +262,7 @@ LOCAL = {
 }
 
 SHARES = (
-    Row('nfs-v3', 'nfs', 'nfs', NFS3, missing=FILE),
+    Row('nfs-v3', 'nfs', 'nfs', NFS3, missing=FILE, like='nfs-v4.2'),
     Row('nfs-v4.2', 'nfs', 'nfs', NFS4, short=True, missing=FILE),
     Row(
         'nfs-qcow2',
