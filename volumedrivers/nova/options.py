@@ -107,10 +107,8 @@ def as_file(conf: cfg.ConfigOpts) -> str:
 
 
 def _written(value: typing.Any) -> str:
-    if isinstance(value, list):
-        return ','.join(map(str, value))
-    # A dollar begins the name of another option.
-    return str(value).replace('$', '$$')
+    escaped = _escaped(value)
+    return ','.join(map(str, escaped)) if isinstance(escaped, list) else str(escaped)
 
 
 def _take(conf: cfg.ConfigOpts, name: str, value: typing.Any) -> None:
@@ -120,7 +118,14 @@ def _take(conf: cfg.ConfigOpts, name: str, value: typing.Any) -> None:
             "Option %(name)s of group [volumedrivers] is %(own)s; Nova's %(nova)s is used",
             {'name': name, 'own': conf[GROUP][name], 'nova': value},
         )
-    conf.set_override(name, value, group=GROUP)
+    conf.set_override(name, _escaped(value), group=GROUP)
+
+
+def _escaped(value: typing.Any) -> typing.Any:
+    """Return a value in which no dollar begins the name of another option any more."""
+    if isinstance(value, list):
+        return list(map(_escaped, value))
+    return value.replace('$', '$$') if isinstance(value, str) else value
 
 
 def _is_set(conf: cfg.ConfigOpts, name: str) -> bool:
