@@ -191,6 +191,34 @@ def test_root_needs_no_helper(configured):
     assert [line.split()[0] for line in out] == ['False', 'False', 'False', 'True']
 
 
+WITHIN = HELPERS.replace(
+    'bootstrap.setup(conf)',
+    """
+from oslo_privsep import priv_context
+from volumedrivers.conf import opts
+priv_context.init(root_helper=['sudo', 'nova-rootwrap', '/etc/nova/rootwrap.conf'])
+opts.register_opts(conf)
+bootstrap.setup_within(conf)
+bootstrap.setup_within(conf)
+""",
+)
+
+
+def test_program_that_is_set_up_already_keeps_its_way_to_root(configured):
+    setup = '\nbootstrap.setup(conf)\n'
+    out = run(configured().replace(setup, '\n') + WITHIN.format(uid=1000))
+    assert [line.split(' privsep-helper')[0] for line in out[:3]] == [
+        'True sudo nova-rootwrap /etc/nova/rootwrap.conf'
+    ] * 3
+    assert 'volumedrivers.privsep.context.sys_admin' in out[0]
+    assert out[3] == 'False'
+
+
+def test_root_within_a_program_needs_no_helper(configured):
+    out = run(configured() + WITHIN.format(uid=0))
+    assert [line.split()[0] for line in out] == ['False', 'False', 'False', 'True']
+
+
 def test_calling_again_is_allowed_and_the_last_call_counts(configured, tmp_path):
     out = run(
         configured('[os_brick]\nwait_mpath_device_attempts = 7\n')

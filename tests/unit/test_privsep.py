@@ -599,6 +599,24 @@ def test_only_files_that_root_alone_can_write_are_believed(files, monkeypatch):
         places.check('/etc/x')
 
 
+def test_nova_says_where_nova_mounts(files, tmp_path, monkeypatch):
+    """A helper that nova-compute has started reads Nova's files."""
+    nova = tmp_path / 'nova.conf'
+    nova.write_text(
+        '[DEFAULT]\nstate_path = /srv/nova\n'
+        '[libvirt]\nsmbfs_mount_point_base = $state_path/smb\nnfs_mount_point_base = /srv/nfs\n'
+    )
+    process = cfg.ConfigOpts()
+    process(['--config-file', str(nova), '--config-file', str(files[1])])
+    monkeypatch.setattr(cfg, 'CONF', process)
+    assert trusted.mount_point_bases() == (
+        '/srv/nfs',
+        '/srv/nova/mnt',
+        '/srv/nova/smb',
+        '/var/lib/volumedrivers/mnt',
+    )
+
+
 def test_who_can_write_a_file_or_a_directory_above(tmp_path, files):
     only_root_writes = files[0]
     # /tmp is above tmp_path as a rule, and anybody may write there.

@@ -193,6 +193,57 @@ def together(function, arguments):
     assert errors == []
 
 
+class TestTakingOver:
+    """Mounts that Nova has made before its volume drivers were these."""
+
+    @pytest.fixture
+    def mounts(self, conf, mounter, monkeypatch):
+        monkeypatch.setattr(shares.ShareMounts, 'seconds', 1.0)
+        return shares.ShareMounts(conf, mounter=mounter, takes_over=True)
+
+    @pytest.fixture
+    def theirs(self, share):
+        os.makedirs(share.mount_point)
+        real_mounts.mount_tmpfs(share.source, share.mount_point)
+
+    def test_of_a_volume_that_comes_after(self, mounts, mounter, share, theirs, tmp_path):
+        mounts.acquire(share, 'a')
+        mounts.acquire(share, 'b')
+        assert mounter.count('mount') == 0
+        mounts.release(share, 'a')
+        assert mounted(share)
+        mounts.release(share, 'b')
+        assert nothing_left(tmp_path, share)
+
+    def test_of_a_volume_that_was_there(self, mounts, share, theirs, tmp_path):
+        assert mounts.release(share, 'never acquired') is False
+        assert nothing_left(tmp_path, share)
+
+    def test_while_a_guest_has_something_on_it(self, conf, mounter, share, theirs):
+        guests = {'web2'}
+        mounts = shares.ShareMounts(
+            conf, mounter=mounter, takes_over=True, elsewhere=lambda place, user: frozenset(guests)
+        )
+        assert mounts.release(share, 'a') is True
+        assert mounted(share)
+        guests.clear()
+        assert mounts.release(share, 'b') is False
+        assert not mounted(share)
+
+    def test_of_another_source_is_theirs(self, mounts, mounter, share):
+        os.makedirs(share.mount_point)
+        real_mounts.mount_tmpfs('other.example:/x', share.mount_point)
+        assert mounts.release(share, 'a') is False
+        assert mounted(share)
+        assert mounter.count('unmount') == 0
+
+    def test_unless_it_is_wanted(self, conf, mounter, share, theirs):
+        mounts = shares.ShareMounts(conf, mounter=mounter)
+        mounts.acquire(share, 'a')
+        mounts.release(share, 'a')
+        assert mounted(share)
+
+
 class TestWhatIsMounted:
     def test_another_source_is_refused_and_left_alone(self, mounts, share):
         os.makedirs(share.mount_point)

@@ -226,6 +226,19 @@ class TestOfDirectory:
         guest.present.append(file_disk(f'{MNT}/other'))
         assert self.of(users) == {'web1'}
 
+    @pytest.mark.parametrize('running', [True, False])
+    def test_disk_whose_use_ends(self, users, guest, running):
+        """Nova takes a volume off the host before it changes the guest's definition."""
+        guest.running = running
+        guest.present.append(file_disk(f'{MNT}/volume', alias=f'ua-{fake.VOLUME_ID}'))
+        assert self.of(users) == frozenset()
+        guest.present.append(file_disk(f'{MNT}/other', 'vdc', alias=f'ua-{fake.OTHER_ID}'))
+        assert self.of(users) == {'web1'}
+
+    def test_disk_whose_use_ends_in_another_guest(self, users, other):
+        other.present.append(file_disk(f'{MNT}/volume', alias=f'ua-{fake.VOLUME_ID}'))
+        assert self.of(users) == {'web2'}
+
     def test_rows(self, users, journal):
         journal.put(make_record(path=f'{MNT}/volume'))
         assert self.of(users) == frozenset(), 'the use that ends'
@@ -311,3 +324,29 @@ def test_sources_of_a_definition() -> None:
     assert (second.source, second.below, second.format) == ('/over', ('/dev/sdz',), 'qcow2')
     assert second.paths == ('/over', '/dev/sdz')
     assert found.paths == {'/fw', '/var/nvram', '/over', '/dev/sdz'}
+
+
+class TestLiveDisk:
+    def test_by_path_or_by_device(self, users, guest, tmp_path):
+        guest.present.append(fake.make_disk(None, 'vdq', path='/dev/null'))
+        assert users.live_disk(guest.uuid, frozenset(('/dev/null',))) == 'vdq'
+        link = tmp_path / 'link'
+        link.symlink_to('/dev/null')
+        assert users.live_disk(guest.uuid, frozenset((f'/dev/../{link}',))) == 'vdq'
+        assert users.live_disk(guest.uuid, frozenset(('/dev/zero',))) is None
+
+    def test_name_of_a_volume_that_was_copied_elsewhere(self, users, guest):
+        """After Nova has swapped a volume its disk still has the old one's name."""
+        guest.present.append(fake.make_disk(fake.VOLUME_ID, 'vda', path='/dev/zero'))
+        assert users.live_disk(guest.uuid, frozenset((fake.PATH,))) is None
+
+    def test_guest_that_does_not_run_has_none(self, users, guest):
+        guest.present.append(fake.make_disk(None, 'vda'))
+        guest.running = False
+        assert users.live_disk(guest.uuid, frozenset((fake.PATH,))) is None
+        assert users.live_disk(THIRD_UUID, frozenset((fake.PATH,))) is None
+
+    def test_what_libvirt_cannot_say_is_an_error(self, users, guest):
+        guest.fakes.fail['disks'] = exception.HypervisorUnavailable(uri='u', reason='gone')
+        with pytest.raises(exception.HypervisorUnavailable):
+            users.live_disk(guest.uuid, frozenset((fake.PATH,)))

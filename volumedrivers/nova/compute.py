@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     # Before all else: how this process's threads are is decided when it is loaded.
     from nova.cmd import compute  # noqa: PLC0415
 
-    _configure(sys.argv)
+    # What is printed is not to be mixed with the log, which may go there, too.
+    _configure(sys.argv, with_log=own is None)
     try:
         if own is not None:
             actions[own]()
@@ -57,14 +58,15 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _configure(argv: list[str]) -> None:
+def _configure(argv: list[str], *, with_log: bool) -> None:
     """Read Nova's configuration and let its log be written to, as nova-compute will again."""
     from nova import config  # noqa: PLC0415
     import nova.conf  # noqa: PLC0415
     from oslo_log import log  # noqa: PLC0415
 
     config.parse_args(argv, configure_db=False, init_rpc=False)
-    log.setup(nova.conf.CONF, 'nova')
+    if with_log:
+        log.setup(nova.conf.CONF, 'nova')
 
 
 def _register() -> typing.Any:
