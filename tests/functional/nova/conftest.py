@@ -15,20 +15,32 @@
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import importlib.util
 import pathlib
+import typing
 
 import pytest
 
+from tests.functional import test_cli
 from tests.functional.cinder.conftest import _no_mount_left  # noqa: F401 - a fixture
 from tests.functional.cinder.conftest import hypervisor  # noqa: F401 - a fixture
 from tests.functional.cinder.conftest import libvirtd  # noqa: F401 - a fixture
 from tests.functional.cinder.conftest import mounts  # noqa: F401 - a fixture
+from tests.functional.cinder.shared_cinder import contents
 from tests.functional.nova import storages
 from tests.functional.nova.process import NovaProcess
 from tests.functional.nova.storages import Storage
+from volumedrivers.attachment import manager
+from volumedrivers.attachment.journal import Journal
 from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.testing import server
 from volumedrivers.testing.ceph import CephCluster
+from volumedrivers.testing.cinder.backends import Backend
+from volumedrivers.testing.cinder.backends import IscsiBackend
+from volumedrivers.testing.cinder.backends import NfsBackend
+from volumedrivers.testing.cinder.embedded import EmbeddedCinder
+from volumedrivers.testing.cinder.loop_backend import LoopBackend
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 
 #: packages, by the extra that has them
@@ -36,6 +48,19 @@ _NEEDED = {
     'nova': 'nova',
     'nova_test': 'ddt fixtures oslotest placement testtools wsgi_intercept',
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Cloud:
+    """Nova and Cinder.
+
+    :ivar directory: the files of both
+    """
+
+    nova: NovaProcess
+    cinder: EmbeddedCinder
+    backends: dict[str, Backend]
+    directory: pathlib.Path
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -59,16 +84,14 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return made
 
 
-@pytest.fixture(scope='session')
-def driver_room(
+def settings(
+    directory: pathlib.Path,
     libvirtd: PrivateLibvirtd,  # noqa: F811
     state: pathlib.Path,
     mounts: pathlib.Path,  # noqa: F811
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[NovaProcess]:
-    """Nova's LibvirtDriver; with its own volume drivers until it is told otherwise."""
-    directory = tmp_path_factory.mktemp('nova')
-    settings: dict[str, object] = {
+) -> dict[str, typing.Any]:
+    """Return those of a room, with Nova's own volume drivers until it is told otherwise."""
+    return {
         'directory': str(directory),
         'uri': libvirtd.uri,
         'options': {
@@ -81,10 +104,66 @@ def driver_room(
             },
         },
         'register': False,
+        'exports': {},
     }
+
+
+@pytest.fixture(scope='session')
+def driver_room(
+    libvirtd: PrivateLibvirtd,  # noqa: F811
+    state: pathlib.Path,
+    mounts: pathlib.Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[NovaProcess]:
+    """Nova's LibvirtDriver; with its own volume drivers until it is told otherwise."""
+    directory = tmp_path_factory.mktemp('nova')
+    given = settings(directory, libvirtd, state, mounts)
     room = 'tests.functional.nova.driver_room:DriverRoom'
-    with NovaProcess(room, settings, directory / 'nova.log') as started:
+    with NovaProcess(room, given, directory / 'nova.log') as started:
         yield started
+
+
+@pytest.fixture(scope='session')
+def backends() -> dict[str, Backend]:
+    """What Cinder has; the type of a volume is called as its back end."""
+    return {made.name: made for made in (NfsBackend(), IscsiBackend(), LoopBackend())}
+
+
+@pytest.fixture(scope='package')
+def cloud(
+    backends: dict[str, Backend],
+    libvirtd: PrivateLibvirtd,  # noqa: F811
+    state: pathlib.Path,
+    mounts: pathlib.Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cloud]:
+    """A real Cinder in this process, and a whole Nova in another one, that know each other."""
+    directory = tmp_path_factory.mktemp('cloud')
+    port = server.free_port()
+    compute = {
+        'auth_type': 'none',
+        'endpoint': f'http://127.0.0.1:{port}/v2.1',
+        'token_auth_url': f'http://127.0.0.1:{port}/identity/v3',
+    }
+    with EmbeddedCinder(
+        directory / 'cinder',
+        list(backends.values()),
+        serve=True,
+        options={'nova': compute},
+        gives_way=True,
+    ) as cinder:
+        nfs = backends['nfs']
+        assert isinstance(nfs, NfsBackend)
+        given = settings(directory, libvirtd, state, mounts)
+        given |= {
+            'exports': {nfs.export: str(nfs.files)},
+            'cinder': cinder.url,
+            'port': port,
+        }
+        room = 'tests.functional.nova.whole_nova:WholeNova'
+        with NovaProcess(room, given, directory / 'nova.log') as nova:
+            yield Cloud(nova, cinder, backends, directory)
+        assert contents(cinder) == []
 
 
 @pytest.fixture
@@ -108,3 +187,17 @@ def make_storage(
             return stack.enter_context(made)
 
         yield make
+
+
+@pytest.fixture
+def command(libvirtd: PrivateLibvirtd, state: pathlib.Path) -> test_cli.Command:  # noqa: F811
+    """The command line of this host."""
+    return test_cli.Command(libvirtd.uri, state.parent)
+
+
+@pytest.fixture
+def journal(state: pathlib.Path) -> Iterator[Journal]:
+    """Of the drivers of this package."""
+    opened = Journal(str(state / manager.JOURNAL))
+    yield opened
+    opened.close()

@@ -14,7 +14,6 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
-import pathlib
 
 import pytest
 
@@ -24,7 +23,6 @@ from tests.functional.nova.process import NovaProcess
 from tests.functional.nova.storages import MIB
 from tests.functional.nova.storages import SIZE
 from tests.functional.nova.storages import Storage
-from volumedrivers.attachment import manager
 from volumedrivers.attachment.journal import Journal
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
@@ -94,20 +92,6 @@ def server(
         made.call('destroy')
     assert journal.find() == ()
     assert root.users() == 0
-
-
-@pytest.fixture
-def command(libvirtd: PrivateLibvirtd, state: pathlib.Path) -> test_cli.Command:
-    """The command line of this host."""
-    return test_cli.Command(libvirtd.uri, state.parent)
-
-
-@pytest.fixture
-def journal(state: pathlib.Path) -> Iterator[Journal]:
-    """Of the drivers of this package."""
-    opened = Journal(str(state / manager.JOURNAL))
-    yield opened
-    opened.close()
 
 
 def spawn(server: Server, root: Storage, drivers: str) -> None:

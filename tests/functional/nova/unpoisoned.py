@@ -14,6 +14,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import pathlib
 import sys
 import typing
@@ -26,6 +27,10 @@ import nova.privsep
 from nova.tests import fixtures as nova_fixtures
 import os_brick.privileged
 
+from volumedrivers.attachment.host_manager import HostManager
+from volumedrivers.nova import registration
+from volumedrivers.nova import services
+from volumedrivers.testing.cinder import bound_share
 from volumedrivers.testing.cinder import settings
 
 CONF = nova.conf.CONF
@@ -66,7 +71,8 @@ class Room(test.TestCase):
 
     :param settings: ``directory``: where all files go; ``uri``: of libvirtd;
         ``options``: of nova.conf, by group; ``register``: whether the drivers of
-        this package take the place of Nova's
+        this package take the place of Nova's; ``exports``: directories by the name of
+        the share of NFS that they stand for
     """
 
     REQUIRES_LOCKING = True
@@ -115,6 +121,8 @@ class Room(test.TestCase):
                 'my_ip': '127.0.0.1',
                 'use_cow_images': False,
                 'force_raw_images': False,
+                # No guest here has an operating system that could shut down.
+                'shutdown_timeout': 0,
             },
             'libvirt': {
                 'connection_uri': self._given['uri'],
@@ -151,6 +159,38 @@ class Room(test.TestCase):
             self._registered.unregister()
             self._registered = None
         if wanted:
-            from volumedrivers.nova import registration
-
             self._registered = registration.register()
+            self._bind_exports()
+
+    def volume_drivers(self) -> dict[str, typing.Any]:
+        """Return what the LibvirtDriver has made, by driver_volume_type."""
+        raise NotImplementedError
+
+    def drivers(self) -> dict[str, str]:
+        """Return class names of those that were used, by driver_volume_type."""
+        return {
+            kind: f'{type(used).__module__}.{type(used).__qualname__}'
+            for kind, used in self.volume_drivers().items()
+        }
+
+    def restart(self, register: bool) -> None:
+        """Do what a restart of nova-compute does to the volume drivers: they are made anew.
+
+        :param register: whether they are those of this package, or Nova's
+        """
+        self.volume_drivers().clear()
+        self.register(register)
+
+    def _bind_exports(self) -> None:
+        """Let directories of this host be bound where shares of NFS would be mounted."""
+        exports = {name: pathlib.Path(path) for name, path in self._given['exports'].items()}
+        if exports:
+            made = services.make()
+            context = bound_share.bind(made.manager.context, made.conf, exports)
+            services.use(
+                dataclasses.replace(
+                    made,
+                    registry=context.registry,
+                    manager=HostManager(context, services.MANAGER),
+                )
+            )

@@ -170,12 +170,22 @@ class WholeNova(unpoisoned.Room, integrated_helpers._IntegratedTestBase):
         """Return what was done to a server, the last first, with what became of it."""
         return [(one['action'], one['message']) for one in self.api.get_instance_actions(server)]
 
-    def drivers(self) -> dict[str, str]:
-        """Return class names of the volume drivers that were used."""
-        used = self.compute.manager.driver.volume_drivers
-        return {
-            kind: f'{type(one).__module__}.{type(one).__qualname__}' for kind, one in used.items()
-        }
+    def wait_for_action(self, server: str, name: str) -> None:
+        """Wait until Nova has done this to a server as the last thing, or has failed to."""
+
+        def is_done() -> bool:
+            last = self.api.get_instance_actions(server)[0]
+            if last['action'] != name:
+                return False
+            shown = self.api.api_get(
+                f'/servers/{server}/os-instance-actions/{last["request_id"]}'
+            ).body['instanceAction']
+            return bool(shown['events']) and all(one['finish_time'] for one in shown['events'])
+
+        wait(is_done, f'{name} of server {server}')
+
+    def volume_drivers(self) -> dict[str, typing.Any]:
+        return typing.cast(dict[str, typing.Any], self.compute.manager.driver.volume_drivers)
 
     def _until(self, server: str, status: str) -> None:
         def reached() -> bool:

@@ -28,6 +28,7 @@ from oslo_config import cfg
 
 from volumedrivers import exception
 from volumedrivers.attachment import manager as attachments
+from volumedrivers.attachment.context import AttachmentContext
 from volumedrivers.attachment.context import Observer
 from volumedrivers.attachment.keys import Keys
 from volumedrivers.attachment.manager import AttachmentManager
@@ -140,13 +141,12 @@ def make_manager(
     :param exports: ``NfsBackend.export`` and ``NfsBackend.files``, resolved
     """
     made = attachments.make_manager(conf, hypervisor, keys=keys, observer=observer)
-    drivers = made.context.registry.context
-    bound = dataclasses.replace(
-        drivers,
-        shares=ShareMounts(
-            conf, mounter=BindMounter(exports), elsewhere=drivers.shares._elsewhere
-        ),
-    )
-    return AttachmentManager(
-        dataclasses.replace(made.context, registry=BoundRegistry(bound, exports))
-    )
+    return AttachmentManager(bind(made.context, conf, exports))
+
+
+def bind(context: AttachmentContext, conf: cfg.ConfigOpts, exports: Exports) -> AttachmentContext:
+    """Return what a manager works with, so that it binds these directories for NFS."""
+    drivers = context.registry.context
+    shares = ShareMounts(conf, mounter=BindMounter(exports), elsewhere=drivers.shares._elsewhere)
+    bound = dataclasses.replace(drivers, shares=shares)
+    return dataclasses.replace(context, registry=BoundRegistry(bound, exports))
