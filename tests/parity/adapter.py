@@ -52,6 +52,7 @@ from volumedrivers.libvirt.driver import VolumeDriver
 from volumedrivers.libvirt.network_source import NetworkSourceDriver
 from volumedrivers.libvirt.registry import Registry
 from volumedrivers.libvirt.share_file import ShareFileDriver
+from volumedrivers.privsep import device_link
 
 # Deliberate differences: what Nova does, what this package does, and why.
 RULES = {
@@ -365,6 +366,7 @@ def setup(world):
         (connector.InitiatorConnector, 'factory', staticmethod(factory)),
         (mount_table, 'read', mounts),
         (image_file, 'inspect', declared_image),
+        (device_link, 'make_folder', lambda: None),
     ):
         _patches.enter_context(unittest.mock.patch.object(target, name, value))
 

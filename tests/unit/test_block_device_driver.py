@@ -706,6 +706,25 @@ def test_encrypted_volume_has_a_lasting_name_and_its_link_is_removed(
     assert brick.calls[-1][1]['device_path'] == brick.found['path']
 
 
+def test_os_brick_finds_the_folder_for_its_link(host, brick, make, monkeypatch):
+    """It may be faster than udev, which makes the folder for the first link."""
+    add_disk(host, brick)
+    missing = host.dev / 'not/yet'
+    monkeypatch.setattr(device_link, 'FOLDER', str(missing))
+    driver = make()
+    driver.connect_volume(info_of(), 'guest')
+    assert not missing.exists()
+    connect, there = brick.connect_volume, []
+
+    def connect_volume(properties):
+        there.append(missing.is_dir())
+        return connect(properties)
+
+    brick.connect_volume = connect_volume
+    driver.connect_volume(info_of(encrypted=True), 'guest')
+    assert there == [True]
+
+
 def test_link_of_an_encrypted_volume_that_is_gone_is_removed(host, brick, make):
     add_disk(host, brick)
     brick.found['path'] = os_brick_link(host, 'sdb')

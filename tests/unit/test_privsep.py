@@ -42,6 +42,7 @@ ENTRIES = (
     mount.remove_mount_point,
     multipath.flush_map,
     multipath.make_map,
+    device_link.make_folder,
     device_link.remove_link,
     nvme.delete_controller,
     rbd.unmap,
@@ -758,6 +759,18 @@ def test_links_of_os_brick_are_removed_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(device_link, 'FOLDER', str(file))
     with pytest.raises(exception.LeftoversFound, match='Not a directory'):
         device_link.remove_link(link.name)
+
+
+def test_folder_of_the_links_is_made(tmp_path, monkeypatch):
+    folder = tmp_path / 'disk/by-id'
+    monkeypatch.setattr(device_link, 'FOLDER', str(folder))
+    device_link.make_folder()
+    device_link.make_folder()
+    assert folder.is_dir()
+    (folder / 'file').write_text('')
+    monkeypatch.setattr(device_link, 'FOLDER', str(folder / 'file/by-id'))
+    with pytest.raises(exception.PrivilegedCallRefused, match='Not a directory'):
+        device_link.make_folder()
 
 
 class Disk:

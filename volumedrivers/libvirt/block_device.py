@@ -198,6 +198,9 @@ class BlockDeviceDriver(VolumeDriver):
                 connection_info.volume_id,
                 ', '.join(f'{portal} ({reason})' for portal, reason in ways.dead.items()),
             )
+        if connection_info.encrypted and not os.path.isdir(device_link.FOLDER):
+            # os-brick links to what it has found, and may be there before udev.
+            device_link.make_folder()
         try:
             brick, of = self._brick(), connection_info
             device_info = multipath_map.connect(

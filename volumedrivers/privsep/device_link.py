@@ -46,3 +46,17 @@ def remove_link(name: str) -> None:
         raise exception.LeftoversFound(
             volume_id=None, leftovers=f'{link} ({error.strerror})'
         ) from error
+
+
+@context.privileged
+def make_folder() -> None:
+    """Make /dev/disk/by-id, as udev does for the first link there.
+
+    :raises PrivilegedCallRefused: the kernel refuses it
+    """
+    try:
+        os.makedirs(FOLDER, mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise exception.PrivilegedCallRefused(
+            function='make_folder', reason=f'{FOLDER}: {error.strerror}'
+        ) from error
