@@ -13,6 +13,8 @@
 """Nova's calls of a volume driver, and what comes of them on the host."""
 
 import copy
+import dataclasses
+import threading
 import types
 import typing
 
@@ -25,7 +27,9 @@ import pytest
 from tests.unit import fake_hypervisor as fake
 from tests.unit.nova.conftest import Host
 from volumedrivers import exception
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
+from volumedrivers.libvirt.connected_volume import NetworkSource
 from volumedrivers.libvirt.connected_volume import Remainder
 from volumedrivers.nova import drivers
 from volumedrivers.nova.adapter import NovaVolumeDriver
@@ -331,3 +335,121 @@ def test_libvirt_driver_makes_one_of_each_type(host: Host, table: dict[str, str]
     assert type(get(nova_driver, {'driver_volume_type': 'rbd'})) is not type(made)
     with pytest.raises(nova.VolumeDriverNotFound):
         get(nova_driver, {'driver_volume_type': 'punched-cards'})
+
+
+DISK_INFO = {'bus': 'virtio', 'dev': 'vdb', 'type': 'disk'}
+
+
+def test_secret_that_cannot_be_looked_up_is_an_error(
+    host: Host, adapter: NovaVolumeDriver, info: dict[str, typing.Any]
+) -> None:
+    adapter.connect_volume(info, host.instance)
+    adapter.get_config(info, DISK_INFO)
+    assert host.driver.disk_info.encryption is None
+
+    host.secrets.uuids['volume', fake.VOLUME_ID] = fake.SECRET_UUID
+    adapter.get_config(info, DISK_INFO)
+    assert host.driver.disk_info.encryption.secret_uuid == fake.SECRET_UUID
+
+    host.secrets.error = exception.HypervisorUnavailable(uri='fake:///', reason='gone')
+    with pytest.raises(nova.HypervisorUnavailable):
+        adapter.get_config(info, DISK_INFO)
+
+
+def test_disk_is_described_from_what_the_other_host_has_told(
+    host: Host,
+    adapter: NovaVolumeDriver,
+    info: dict[str, typing.Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A guest's host describes the disk as it is on the host that the guest moves to."""
+    adapter.connect_volume(info, host.instance)
+    there = copy.deepcopy(info)
+    there['data']['device_path'] = '/dev/disk/by-id/wwn-0x2'
+    described = []
+
+    def get_disk(told: typing.Any, volume: typing.Any, disk_info: typing.Any) -> typing.Any:
+        described.append(volume.path)
+        return fake.make_disk(told.volume_id, disk_info.dev, path=volume.path)
+
+    monkeypatch.setattr(host.driver, 'get_disk', get_disk)
+    host.fakes.calls.clear()
+    assert '/dev/disk/by-id/wwn-0x2' in adapter.get_config(there, DISK_INFO).to_xml()
+    assert described == ['/dev/disk/by-id/wwn-0x2']
+    # Nothing of this host was asked.
+    assert host.fakes.calls == []
+
+
+def test_both_let_go_at_once(
+    host: Host, adapter: NovaVolumeDriver, info: dict[str, typing.Any]
+) -> None:
+    for instance in (host.instance, host.neighbour):
+        adapter.connect_volume(info, instance)
+    errors: list[BaseException] = []
+
+    def let_go(instance: typing.Any) -> None:
+        try:
+            adapter.disconnect_volume(info, instance)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=let_go, args=(instance,))
+        for instance in (host.instance, host.neighbour)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert host.calls.count('disconnect') == 1
+    assert host.journal.find() == ()
+
+
+def test_encrypted_volume_keeps_the_link_that_is_decrypted(
+    host: Host, adapter: NovaVolumeDriver, info: dict[str, typing.Any]
+) -> None:
+    """os-brick's encryptors let that link lead to the decrypted device."""
+    info['data']['encrypted'] = True
+    link = '/dev/disk/by-id/os-brick+dev+sdb'
+    connect = host.driver.connect_volume
+
+    def connected(told: typing.Any, attachment: str) -> typing.Any:
+        return dataclasses.replace(connect(told, attachment), device_info={'path': link})
+
+    host.driver.connect_volume = connected  # type: ignore[method-assign]
+    adapter.connect_volume(info, host.instance)
+    assert info['data']['device_path'] == link
+    row = host.row()
+    assert row is not None
+    assert row.source == link
+    assert row.volume is not None
+    assert row.volume.path == fake.PATH
+    # What decrypts it is Nova's to close.
+    adapter.disconnect_volume(info, host.instance)
+    assert 'close' not in host.calls
+
+
+def test_what_another_client_has_left_is_not_told_on(
+    host: Host, adapter: NovaVolumeDriver, info: dict[str, typing.Any]
+) -> None:
+    """The volume is opened by QEMU itself now."""
+    info['data']['device_path'] = '/dev/sdb'
+    source = NetworkSource('iscsi', 'iqn.2010-10.org.openstack:volume-1/1')
+
+    def connected(told: typing.Any, attachment: str) -> ConnectedVolume:
+        return ConnectedVolume(
+            driver_volume_type='iscsi',
+            volume_id=told.volume_id,
+            source_type='network',
+            source=source,
+        )
+
+    host.driver.connect_volume = connected  # type: ignore[method-assign]
+    host.driver.identity = None
+    adapter.connect_volume(info, host.instance)
+    assert 'device_path' not in info['data']
+    assert info['data']['volumedrivers_source']['protocol'] == 'iscsi'
+    row = host.row()
+    assert row is not None
+    assert row.source == 'iscsi:iqn.2010-10.org.openstack:volume-1/1'
