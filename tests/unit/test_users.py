@@ -335,6 +335,12 @@ class TestLiveDisk:
         assert users.live_disk(guest.uuid, frozenset((f'/dev/../{link}',))) == 'vdq'
         assert users.live_disk(guest.uuid, frozenset(('/dev/zero',))) is None
 
+    def test_what_a_disk_is_copied_to(self, users, guest):
+        disk = fake.make_disk(fake.VOLUME_ID, 'vda', path='/dev/zero')
+        disk.mirror = Mirror(source=Source(dev=fake.PATH))
+        guest.present.append(disk)
+        assert users.live_disk(guest.uuid, frozenset((fake.PATH,))) == 'vda'
+
     def test_name_of_a_volume_that_was_copied_elsewhere(self, users, guest):
         """After Nova has swapped a volume its disk still has the old one's name."""
         guest.present.append(fake.make_disk(fake.VOLUME_ID, 'vda', path='/dev/zero'))

@@ -80,6 +80,8 @@ class Users:
     def live_disk(self, domain_uuid: str, paths: frozenset[str]) -> str | None:
         """Return the target of a running guest's disk that is one of these paths.
 
+        Also of one that has it below, or is being copied to it.
+
         :returns: None: it has no such disk, does not run, or is not there
         :raises HypervisorUnavailable, HypervisorError: libvirt could not say
         """
@@ -89,8 +91,10 @@ class Users:
         except exception.GuestNotFound:
             return None
         for disk in guest.disks:
-            has_path = not paths.isdisjoint((disk.source, *disk.below))
-            if disk.live and (has_path or not devices.isdisjoint(_devices_of(disk))):
+            if not disk.live:
+                continue
+            known = {os.path.realpath(path) for path in disk.paths if path.startswith('/dev/')}
+            if not paths.isdisjoint((disk.source, *disk.paths)) or known & devices:
                 return disk.target
         return None
 
