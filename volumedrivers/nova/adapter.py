@@ -67,7 +67,7 @@ class NovaVolumeDriver(fs.LibvirtMountedFileSystemVolumeDriver):  # type: ignore
         :raises nova.exception.VolumeDriverNotSupported: it cannot work here
         """
         super().__init__(host, self.driver_volume_type)
-        with errors.translated():
+        with errors.translated(loading=True):
             self._services = services.get()
             self._driver: VolumeDriver = self._services.registry.get(self.driver_volume_type)
             reason = self._services.registry.why_not(self.driver_volume_type)

@@ -90,12 +90,18 @@ def as_nova(error: exception.VolumeDriversError) -> Exception:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Raise Nova's exceptions within the block; this package's are their cause."""
+def translated(*, loading: bool = False) -> Iterator[None]:
+    """Raise Nova's exceptions within the block; this package's are their cause.
+
+    :param loading: a driver is being made; whatever keeps it from that, Nova takes
+        for a driver that this host cannot have
+    """
     try:
         yield
     except exception.VolumeDriversError as error:
         translation = as_nova(error)
+        if loading and not isinstance(translation, nova.VolumeDriverNotFound):
+            translation = _of_host(error)
         for note in getattr(error, '__notes__', ()):
             translation.add_note(note)
         raise translation from error

@@ -291,6 +291,10 @@ def test_extend_that_no_driver_can_is_what_nova_expects(
             'VolumeDriverNotSupported',
         ),
         (exception.PluginRefused(name='x', value='y', reason='z'), 'VolumeDriverNotSupported'),
+        (
+            exception.InvalidOption(option='lock_path', found='x', expected='y'),
+            'VolumeDriverNotSupported',
+        ),
     ],
 )
 def test_driver_that_cannot_be_loaded(
