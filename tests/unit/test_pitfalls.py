@@ -53,6 +53,7 @@ from volumedrivers.libvirt.drivers.lightos import LightOSVolumeDriver
 from volumedrivers.libvirt.drivers.nvmeof import NvmeofVolumeDriver
 from volumedrivers.libvirt.drivers.scaleio import ScaleIOVolumeDriver
 from volumedrivers.libvirt.drivers.storpool import StorPoolVolumeDriver
+from volumedrivers.privsep import device_link
 
 NAA = '600140512345678901234567890abcde'
 WWID = '3' + NAA
@@ -117,7 +118,8 @@ def test_p1_connectors_change_what_they_are_given(host, brick, context):
     assert info.to_connector() == before
 
 
-def test_p2_encrypted_volume_leaks_when_its_link_cannot_be_made(brick, context):
+def test_p2_encrypted_volume_leaks_when_its_link_cannot_be_made(brick, context, monkeypatch):
+    monkeypatch.setattr(device_link, 'make_folder', lambda: None)
     brick.raises['connect'] = TypeError("missing 1 required positional argument: 'device_info'")
     driver = IscsiVolumeDriver(context)
 
