@@ -49,6 +49,7 @@ class List(base.Lister):
         'operation',
         'step',
         'problem',
+        'manager',
     )
     TEXT_COLUMNS = ('guest', 'target', 'volume_id', 'state', 'source')
     _NAMED_COLUMNS = ('guest', 'target', 'volume_name', 'volume_id', 'state', 'source')
@@ -126,7 +127,10 @@ class Show(base.ShowOne):
 
 def _row(volume: dict[str, typing.Any], side: 'CinderSide | None') -> dict[str, typing.Any]:
     record = volume['record'] or {}
-    told = {name: record.get(name) for name in ('attachment_id', 'operation', 'step', 'problem')}
+    told = {
+        name: record.get(name)
+        for name in ('attachment_id', 'operation', 'step', 'problem', 'manager')
+    }
     told['volume_name'] = None
     if side is not None:
         told['volume_name'] = side.volume_name
