@@ -378,6 +378,11 @@ class TestSmbfs:
         share = self.share(context, '-o username=bob,password=hunter2,domain=D')
         assert share.credentials['domain'] == 'D'
 
+    @pytest.mark.parametrize('option', ['nobrl', 'nolock', 'noperm'])
+    def test_locks_that_the_server_enforces_are_warned_of(self, context, caplog, option):
+        self.share(context, configured=f'-o {option}')
+        assert ('cannot be written at its beginning' in caplog.text) == (option == 'noperm')
+
     def test_options_that_are_none(self, context):
         with pytest.raises(exception.InvalidOption, match='smbfs_mount_options') as caught:
             self.share(context, configured='--bind password=hunter2')

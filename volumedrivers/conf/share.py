@@ -60,7 +60,9 @@ Options of SMB mounts, as mount.cifs(8) has them, after ``-o`` as in Nova.  Do
 not put a password here: it would be seen in the configuration; Cinder sends
 the credentials, and they reach mount.cifs where nobody else can read them.
 For guests of another user than root ``uid=`` and ``gid=`` of that user are
-needed.
+needed.  ``nobrl`` is needed where the server enforces locks, as SMB says it
+does: QEMU locks some of the first bytes of a raw image, and its own writes to
+them would fail.
 """),
     ),
     cfg.StrOpt(

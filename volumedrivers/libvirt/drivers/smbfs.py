@@ -12,7 +12,10 @@
 
 """Volumes that are files on an SMB share."""
 
+from collections.abc import Mapping
 import re
+
+from oslo_log import log as logging
 
 from volumedrivers import exception
 from volumedrivers import mount_options
@@ -25,10 +28,14 @@ from volumedrivers.host.share import mount_point
 from volumedrivers.libvirt.share_file import ShareFileDriver
 from volumedrivers.protocol_data import ShareData
 
+LOG = logging.getLogger(__name__)
+
 # mount.cifs takes many names for these.
 _USER = frozenset(('user', 'username'))
 _PASSWORD = frozenset(('pass', 'password'))
 _DOMAIN = frozenset(('dom', 'domain', 'workgroup'))
+# The client then sends no locks of ranges of bytes; two names for one option.
+_NO_LOCKS = frozenset(('nobrl', 'nolock'))
 _OPTION = re.compile(r'(?P<name>[^=]+)(?:=(?P<value>.*))?', re.DOTALL)
 
 
@@ -37,6 +44,25 @@ class SmbfsVolumeDriver(ShareFileDriver):
 
     REQUIREMENTS = (requirements.Tool('mount.cifs', 'cifs-utils'), FileSystem('cifs'))
     DISK_CACHE = 'writeback'
+
+    def mount_share(
+        self, connection_info: ConnectionInfo, share: Share, user: str
+    ) -> tuple[bool, Mapping[str, object]]:
+        """Mount it; warn where the guest cannot write the first sector of a raw volume.
+
+        QEMU takes shared locks on some bytes of an image (100 to 203), so that
+        no other QEMU writes to it.  A lock of SMB is not a matter of agreement:
+        the server then refuses all writes there, QEMU's own too.
+        """
+        if _NO_LOCKS.isdisjoint(share.options):
+            LOG.warning(
+                'Share %s is mounted without the option nobrl: where its server enforces locks, '
+                'as SMB says, volume %s cannot be written at its beginning; add nobrl to '
+                'smbfs_mount_options',
+                share.source,
+                connection_info.volume_id,
+            )
+        return super().mount_share(connection_info, share, user)
 
     def make_share(self, connection_info: ConnectionInfo, data: ShareData) -> Share:
         """The configuration's mount options come after Cinder's, and win.
