@@ -230,9 +230,10 @@ NVME = (
 # That a name leads to another file now a client of NFS hears after a minute, or this.
 NFS3 = {'options': 'vers=3,acdirmin=1,acdirmax=1'}
 NFS4 = {'options': 'vers=4.2,acdirmin=1,acdirmax=1'}
-# A file belongs to whoever QEMU runs as; the server does not know that user.  A
-# guest waits for a server that is away; its client looks for it every 5 s.
-CIFS = {'smbfs_mount_options': 'uid=libvirt-qemu,gid=kvm,hard,echo_interval=5'}
+# A file belongs to whoever QEMU runs as; the server does not know that user.  The
+# server would enforce QEMU's locks against QEMU itself.  A guest waits for a server
+# that is away; its client looks for it every 5 s.
+CIFS = {'smbfs_mount_options': 'uid=libvirt-qemu,gid=kvm,nobrl,hard,echo_interval=5'}
 QCOW2 = {'format': 'qcow2'}
 NO_LUKS2_FILE = (
     'QEMU decrypts LUKS version 1 only, and dm-crypt, which decrypts version 2, needs a block '

@@ -91,6 +91,8 @@ def test_detach(life: Life) -> None:
 def test_detach_again(life: Life) -> None:
     """A second detach finds nothing to do, and says so."""
     life.detached()
+    # The disk is gone before QEMU has closed what was behind it; Gluster takes long.
+    life.bench.wait_until_idle()
     again = life.bench.detach(volume_id=life.volume_id, connection_info=life.connection_info)
     assert not again['removed_from_guest']
     with pytest.raises(RemoteError) as caught:

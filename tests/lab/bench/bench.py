@@ -262,6 +262,10 @@ class Bench:
 
     # The host itself.
 
+    def wait_until_idle(self, guest: str = guests.LINUX, seconds: float = 60.0) -> None:
+        """Wait until QEMU has closed what was taken from the guest."""
+        self.hypervisor.guest(guest).wait_until_idle(seconds)
+
     def restart_libvirtd(self) -> None:
         """Kill libvirtd, and start it again as an init system would."""
         up.kill_libvirtd()
