@@ -36,6 +36,7 @@ from volumedrivers.attachment.journal import Journal
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing import server
 from volumedrivers.testing.ceph import CephCluster
+from volumedrivers.testing.cinder import settings as cinder_settings
 from volumedrivers.testing.cinder.backends import Backend
 from volumedrivers.testing.cinder.backends import IscsiBackend
 from volumedrivers.testing.cinder.backends import NfsBackend
@@ -155,6 +156,10 @@ def cloud(
         nfs = backends['nfs']
         assert isinstance(nfs, NfsBackend)
         given = settings(directory, libvirtd, state, mounts)
+        given['options'] |= {
+            'key_manager': {'backend': cinder_settings.KEY_MANAGER},
+            cinder_settings.KEYS_GROUP: {'directory': str(directory / 'cinder' / 'keys')},
+        }
         given |= {
             'exports': {nfs.export: str(nfs.files)},
             'cinder': cinder.url,

@@ -14,7 +14,10 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
+import typing
 
+from _pytest.mark.structures import ParameterSet
 import pytest
 
 from tests.functional import test_cli
@@ -23,17 +26,25 @@ from tests.functional.nova.process import NovaProcess
 from tests.functional.nova.storages import MIB
 from tests.functional.nova.storages import SIZE
 from tests.functional.nova.storages import Storage
+from tests.long import LONG
+from tests.long import each_once
 from volumedrivers.attachment.journal import Journal
 from volumedrivers.libvirt.guest import Guest
 from volumedrivers.libvirt.hypervisor import Hypervisor
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 
+Row = tuple[typing.Any, ...]
 MakeStorage = Callable[[str], Storage]
 _BLOCK = 65536
 # What each side can attach on a machine without a kernel's initiator.
 _KINDS = {'nova': ('local', 'rbd'), 'ours': ('local', 'rbd', 'iscsi')}
 _OWN = 'nova.virt.libvirt.volume.'
+
+
+def rows(every: Sequence[Row], short: Sequence[Row]) -> list[ParameterSet]:
+    """Return all for ``parametrize``; long are those that are not in ``short``."""
+    return [pytest.param(*row, marks=() if row in short else LONG) for row in every]
 
 
 class Server:
@@ -100,7 +111,11 @@ def spawn(server: Server, root: Storage, drivers: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ('drivers', 'kind'), [(each, kind) for each, kinds in _KINDS.items() for kind in kinds]
+    ('drivers', 'kind'),
+    rows(
+        [(each, kind) for each, kinds in _KINDS.items() for kind in kinds],
+        [('nova', 'local'), ('ours', 'rbd'), ('ours', 'iscsi')],
+    ),
 )
 def test_life_of_a_volume(
     server: Server,
@@ -184,7 +199,7 @@ _SWAPS = [
 ]
 
 
-@pytest.mark.parametrize(('drivers', 'old_kind', 'new_kind'), _SWAPS)
+@pytest.mark.parametrize(('drivers', 'old_kind', 'new_kind'), rows(_SWAPS, _SWAPS[2:4]))
 def test_swap(
     server: Server,
     root: Storage,
@@ -211,8 +226,10 @@ def test_swap(
     assert new.read(MIB, _BLOCK) == b'\x5a' * _BLOCK
 
 
-@pytest.mark.parametrize('kind', _KINDS['nova'])
-@pytest.mark.parametrize(('before', 'after'), [('nova', 'ours'), ('ours', 'nova')])
+@pytest.mark.parametrize(
+    ('before', 'after', 'kind'),
+    each_once(*2 * [_KINDS], _KINDS['nova'], wanted=lambda before, after, _: before != after),
+)
 def test_switch_with_guests(
     server: Server,
     root: Storage,

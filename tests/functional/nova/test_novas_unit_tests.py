@@ -25,7 +25,6 @@ def test_those_that_ask_for_a_volume_driver(mode: str) -> None:
     done = unit_table.run(mode)
     table = '\n'.join(done.lines())
     assert done.failed.keys() == done.meant.keys(), table
-    assert done.meant == unit_table.EXPECTED['differences'][mode]
     if mode == 'registered':
         # Otherwise another selection of Nova's tests is the one that matters.
         assert done.readers == set(unit_table.EXPECTED['readers'])

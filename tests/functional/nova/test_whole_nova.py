@@ -126,6 +126,7 @@ def bench(
 ) -> Iterator[Bench]:
     """With the drivers of this package; in the end nothing is left of what they did."""
     cloud.nova.call('restart', True)
+    secrets = uuids_of_secrets(hypervisor)
     made = Bench(cloud, hypervisor, libvirtd, journal)
     yield made
     for server in tuple(made.servers):
@@ -136,7 +137,11 @@ def bench(
     assert journal.find() == ()
     assert command.json('audit') == []
     assert hypervisor.connection().listAllDomains() == []
-    assert hypervisor.connection().listAllSecrets() == []
+    assert uuids_of_secrets(hypervisor) == secrets
+
+
+def uuids_of_secrets(hypervisor: Hypervisor) -> set[str]:
+    return {one.UUIDString() for one in hypervisor.connection().listAllSecrets()}
 
 
 @pytest.mark.parametrize('backend', only(['iscsi'], _KINDS))
@@ -221,6 +226,26 @@ def test_swap_that_fails(bench: Bench) -> None:
     bench.detach(server, volume)
     wait_for(volume.get, 'available')
     assert volume.holds(0x5A, MIB)
+
+
+def test_encrypted_volume(bench: Bench) -> None:
+    """Cinder has made the header, Nova the secret, and QEMU decrypts what our driver reaches."""
+    kind = volume_types.encrypted(bench.proxy, 'luks', 'iscsi')
+    try:
+        server, volume = bench.boot(), bench.make('iscsi', volume_type=kind.name)
+        bench.attach(server, volume)
+        assert bench.recorded() == {(server, volume.id)}
+        bench.io(server).write(volume.alias, 0x5A, MIB, _BLOCK)
+        bench.cloud.nova.call('hard_reboot', server)
+        bench.io(server).read(volume.alias, 0x5A, MIB, _BLOCK)
+        bench.detach(server, volume)
+        wait_for(volume.get, 'available')
+        assert volume.image.read_bytes()[:4] == b'LUKS'
+        assert b'\x5a' * 512 not in volume.image.read_bytes()[: 8 * MIB]
+        volume.delete()
+        bench.volumes.remove(volume)
+    finally:
+        bench.proxy.delete_type(kind)
 
 
 def test_server_is_deleted_with_its_volumes(bench: Bench) -> None:
