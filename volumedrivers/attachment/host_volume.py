@@ -46,7 +46,11 @@ _PATH = RESULTS[0]
 
 @dataclasses.dataclass(frozen=True)
 class HostGuest:
-    """A guest by its names; libvirt need not know it (yet, or any more)."""
+    """A guest by its names; libvirt need not know it (yet, or any more).
+
+    :ivar uuid: libvirt's
+    :ivar name: libvirt's
+    """
 
     uuid: str
     name: str
