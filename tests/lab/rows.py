@@ -91,7 +91,11 @@ SECRET = {'encrypted': True}
 # os-brick looks every two seconds; udev may need longer on an emulated machine.
 PATIENT = {'num_volume_scan_tries': 20}
 
-# Of a row for something that os-brick cannot do.
+# Of rows for something that cannot be.
+NO_QEMU_PLACE = (
+    "QEMU's own client logs in by itself, and asks nobody which volume is behind the LUN; the "
+    'host has no device of it to ask'
+)
 NO_NVME_DM = (
     'os-brick connects one portal only where the multipath of nvme_core is off, and device '
     'mapper has nothing to join; while it is on, the kernel joins the paths itself'
@@ -117,7 +121,14 @@ ISCSI = (
         {'iscsi_client': 'qemu'},
         like='iscsi-qemu-chap',
     ),
-    Row('iscsi-qemu-chap', 'iscsi', 'iscsi', CHAP | {'client': 'qemu'}, {'iscsi_client': 'qemu'}),
+    Row(
+        'iscsi-qemu-chap',
+        'iscsi',
+        'iscsi',
+        CHAP | {'client': 'qemu'},
+        {'iscsi_client': 'qemu'},
+        missing={'place_taken': NO_QEMU_PLACE},
+    ),
     Row('iscsi-multipath', 'iscsi', 'iscsi', TWO, MULTIPATH, paths=2, like='iscsi-multipath-chap'),
     Row('iscsi-multipath-chap', 'iscsi', 'iscsi', TWO | CHAP, MULTIPATH, paths=2, short=True),
     # Cinder names one portal; the host asks it for the others.
