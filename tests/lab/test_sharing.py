@@ -13,6 +13,7 @@
 """A volume that is read-only, and one that two guests have."""
 
 from collections.abc import Iterator
+import typing
 
 import pytest
 
@@ -30,18 +31,38 @@ def life(row: Row, host: Host) -> Iterator[Life]:
         yield begun
 
 
+def fill(life: Life, byte: int, offset: int, length: int) -> int:
+    """Have data on the volume; return how many bytes before them a guest does not see."""
+    if life.row.encryption is None:
+        life.storage.write(volume_id=life.volume_id, offset=offset, data=bytes([byte]) * length)
+        return 0
+    # What is behind a key only a guest can write.
+    life.attached()
+    header = life.header
+    life.bench.write(volume_id=life.volume_id, byte=byte, offset=offset, length=length)
+    life.detached()
+    return header
+
+
+def stored(life: Life, header: int, offset: int, length: int) -> bytes:
+    """Return what the back end has there."""
+    found = life.storage.read(volume_id=life.volume_id, offset=header + offset, length=length)
+    return typing.cast(bytes, found)
+
+
 def test_read_only(life: Life) -> None:
     """A guest cannot write to a volume that Cinder gives read-only, and reads it."""
-    data = b'\x21' * (MIB // 16)
-    life.storage.write(volume_id=life.volume_id, offset=MIB, data=data)
+    place = {'offset': MIB, 'length': MIB // 16}
+    header = fill(life, 0x21, **place)
+    data = stored(life, header, **place)
     arguments = life.attach_arguments()
     arguments['connection_info']['data']['access_mode'] = 'ro'
     life.result = life.bench.attach(**arguments)
     with pytest.raises(RemoteError):
         life.bench.write(volume_id=life.volume_id, byte=0x99, offset=MIB, length=4096)
-    assert life.bench.reads(volume_id=life.volume_id, byte=0x21, offset=MIB, length=MIB // 16)
+    assert life.bench.reads(volume_id=life.volume_id, byte=0x21, **place)
     life.detached()
-    assert life.storage.read(volume_id=life.volume_id, offset=MIB, length=len(data)) == data
+    assert stored(life, header, **place) == data
     assert life.bench.traces() == []
 
 
