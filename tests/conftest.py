@@ -17,6 +17,7 @@ import functools
 import importlib.metadata
 import logging
 import os
+import pathlib
 import signal
 import sys
 import typing
@@ -52,6 +53,23 @@ def _entry_points(**wanted: str) -> typing.Any:
 
 
 importlib.metadata.entry_points = _entry_points
+
+
+_TESTS = pathlib.Path(__file__).parent
+# Nova and Cinder have options and objects of the same names in the one place that a
+# process has for them.  tests/functional/nova runs these in a process of their own.
+WITH_NOVA = (_TESTS / 'unit' / 'nova', _TESTS / 'parity' / 'test_nova_parity.py')
+_WITH_CINDER = _TESTS / 'functional' / 'cinder'
+
+
+def pytest_ignore_collect(
+    collection_path: pathlib.Path, config: pytest.Config
+) -> typing.Literal[True] | None:
+    """Keep Nova out of a process that has the tests with Cinder."""
+    if collection_path not in WITH_NOVA:
+        return None
+    asked = [(config.invocation_params.dir / arg.split('::')[0]).resolve() for arg in config.args]
+    return True if any(_WITH_CINDER.is_relative_to(path) for path in asked) else None
 
 
 _left_out: set[str] = set()
