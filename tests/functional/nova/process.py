@@ -21,7 +21,7 @@ import sys
 import typing
 
 _ROOT = pathlib.Path(__file__).parents[3]
-_SECONDS = 90.0
+_SECONDS = 150.0
 
 
 class NovaFailed(Exception):

@@ -19,6 +19,8 @@ import pytest
 from tests.functional.nova import unit_table
 from tests.long import LONG
 
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.mark.parametrize('mode', ['registered', 'replaced'])
 def test_those_that_ask_for_a_volume_driver(mode: str) -> None:

@@ -38,6 +38,9 @@ from volumedrivers.testing.cinder import volume_types
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 
+# Each step is several services' work.
+pytestmark = pytest.mark.timeout(300)
+
 MIB = 2**20
 GIB = 2**30
 _BLOCK = 65536

@@ -204,7 +204,7 @@ class WholeNova(unpoisoned.Room, integrated_helpers._IntegratedTestBase):
         return False
 
 
-def wait(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
     """:raises TimeoutError: says what"""
     end = time.monotonic() + seconds
     while not condition():
