@@ -67,7 +67,9 @@ def accelerator_arguments(accelerator: str) -> list[str]:
     """Return the arguments for 'kvm' or 'tcg'."""
     if accelerator == 'kvm':
         return ['-accel', 'kvm', '-cpu', 'host']
-    return ['-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', 'max']
+    # Emulated, what is to be fast byte by byte is not: without ERMS the kernel clears
+    # and copies pages by words; a page table has four levels, not five, to walk.
+    return ['-accel', 'tcg,thread=multi,tb-size=1024', '-cpu', 'max,-erms,-la57']
 
 
 def arguments(
