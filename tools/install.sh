@@ -67,5 +67,8 @@ install_python() {
     fi
 }
 
+# What all checks and tests need, those of the lab as well.
+EXTRAS=libvirt,test,cinder,nova,nova_test
+
 WORK=${TMPDIR:-/tmp}/volumedrivers-$(id -u)
 mkdir -p -m 0700 "$WORK"

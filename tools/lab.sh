@@ -9,7 +9,7 @@ case "${1:-}" in
 build | up | run)
     # What they say is of interest only where something is missing.
     install_packages lab >&2
-    install_python libvirt,test,cinder >&2
+    install_python "$EXTRAS" >&2
     ;;
 esac
 exec .venv/bin/python -m tests.lab.vm.commands "$@"
