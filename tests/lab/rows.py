@@ -46,6 +46,8 @@ class Row:
     :ivar short: in the short matrix, which has every protocol once
     :ivar like: the row whose crashes, faults, users and costs are this one's as
         well, because it differs from it only in how the volume is found
+    :ivar shown_by: columns, and files of columns, that some other row shows for
+        this one as well, because what differs has no part in them
     :ivar shared_way: all its volumes come to the host by one connection or mount
     :ivar missing: columns that do not apply, each with the reason; a name that
         ends in ``*`` is for all columns that begin so
@@ -62,6 +64,7 @@ class Row:
     stand_in: str | None = None
     short: bool = False
     like: str | None = None
+    shown_by: Mapping[str, str] = dataclasses.field(default_factory=dict)
     shared_way: bool = False
     missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -75,12 +78,19 @@ class Row:
 
         :param file: in which the column is, such as test_life.py
         """
-        if self.like is not None and file in SHARED_COLUMNS:
-            return f'row {self.like} shows it for this one as well'
+        other = self._shower(column, file)
+        if other != self.name:
+            return f'row {other} shows it for this one as well'
         for name, reason in self.missing.items():
             if name == column or (name.endswith('*') and column.startswith(name[:-1])):
                 return reason
         return None
+
+    def _shower(self, column: str, file: str) -> str:
+        """Return the row that shows a column for this one, which may be itself."""
+        other = self.like if file in SHARED_COLUMNS else None
+        other = other or self.shown_by.get(column) or self.shown_by.get(file)
+        return self.name if other is None else BY_NAME[other]._shower(column, file)
 
 
 MULTIPATH = {'volume_use_multipath': True}
@@ -101,6 +111,23 @@ NO_NVME_DM = (
     'mapper has nothing to join; while it is on, the kernel joins the paths itself'
 )
 
+# What becomes of a disk while libvirtd is away depends only on what QEMU has open.
+A_DEVICE = {'libvirtd_killed': 'iscsi-multipath-chap'}
+A_FILE = {'libvirtd_killed': 'nfs-v4.2'}
+A_NETWORK = {'libvirtd_killed': 'rbd'}
+# What does not depend on what carries the packets: the host, the target behind it.
+ANY_CARRIER = (
+    'test_crash.py',
+    'portal_refuses',
+    'portal_drops',
+    'withdrawn',
+    'place_taken',
+    'daemon_killed',
+)
+# What a target does as a whole, whether it has one volume or several.
+WHOLE_TARGET = ('portal_refuses', 'portal_drops', 'daemon_killed', 'test_figures.py')
+
+
 ISCSI = (
     Row('iscsi', 'iscsi', 'iscsi', like='iscsi-multipath-chap'),
     Row('iscsi-chap', 'iscsi', 'iscsi', CHAP, like='iscsi-multipath-chap'),
@@ -112,7 +139,14 @@ ISCSI = (
         CHAP | {'ipv6': True, 'upper': True},
         like='iscsi-multipath-chap',
     ),
-    Row('iscsi-shared-target', 'iscsi', 'iscsi', CHAP | {'target': 'shared'}, shared_way=True),
+    Row(
+        'iscsi-shared-target',
+        'iscsi',
+        'iscsi',
+        CHAP | {'target': 'shared'},
+        shared_way=True,
+        shown_by=A_DEVICE | dict.fromkeys(WHOLE_TARGET, 'iscsi-multipath-chap'),
+    ),
     Row(
         'iscsi-qemu',
         'iscsi',
@@ -127,6 +161,7 @@ ISCSI = (
         'iscsi',
         CHAP | {'client': 'qemu'},
         {'iscsi_client': 'qemu'},
+        shown_by=A_NETWORK,
         missing={'place_taken': NO_QEMU_PLACE},
     ),
     Row('iscsi-multipath', 'iscsi', 'iscsi', TWO, MULTIPATH, paths=2, like='iscsi-multipath-chap'),
@@ -169,7 +204,16 @@ ISCSI = (
         like='iscsi-multipath-chap',
     ),
     Row('iscsi-luks', 'iscsi', 'iscsi', SECRET, encryption='luks', like='iscsi-luks2'),
-    Row('iscsi-luks2', 'iscsi', 'iscsi', SECRET, encryption='luks2', short=True),
+    Row(
+        'iscsi-luks2',
+        'iscsi',
+        'iscsi',
+        SECRET,
+        encryption='luks2',
+        short=True,
+        shown_by=A_DEVICE
+        | dict.fromkeys(('test_faults.py', 'test_figures.py'), 'iscsi-multipath-chap'),
+    ),
     Row(
         'iscsi-multipath-luks2',
         'iscsi',
@@ -184,7 +228,15 @@ ISCSI = (
 
 ISER = (
     Row('iser', 'iser', 'iser', CHAP, short=True, like='iser-multipath'),
-    Row('iser-multipath', 'iser', 'iser', TWO | CHAP, ISER_MULTIPATH, paths=2),
+    Row(
+        'iser-multipath',
+        'iser',
+        'iser',
+        TWO | CHAP,
+        ISER_MULTIPATH,
+        paths=2,
+        shown_by=A_DEVICE | dict.fromkeys(ANY_CARRIER, 'iscsi-multipath-chap'),
+    ),
 )
 
 FIBRE_CHANNEL = (
@@ -205,6 +257,7 @@ FIBRE_CHANNEL = (
         MULTIPATH | PATIENT,
         paths=2,
         short=True,
+        shown_by=A_DEVICE,
     ),
 )
 
@@ -220,8 +273,18 @@ NVME = (
         'nvme_tcp',
         {'subsystem': 'shared'},
         shared_way=True,
+        shown_by=A_DEVICE | dict.fromkeys(WHOLE_TARGET, 'nvme-tcp-multipath'),
     ),
-    Row('nvme-tcp-multipath', 'nvmeof', 'nvme_tcp', TWO, MULTIPATH, paths=2, short=True),
+    Row(
+        'nvme-tcp-multipath',
+        'nvmeof',
+        'nvme_tcp',
+        TWO,
+        MULTIPATH,
+        paths=2,
+        short=True,
+        shown_by=A_DEVICE,
+    ),
     Row(
         'nvme-tcp-dm-multipath',
         'nvmeof',
@@ -235,7 +298,15 @@ NVME = (
     Row('nvme-tcp-luks2', 'nvmeof', 'nvme_tcp', SECRET, encryption='luks2', like='iscsi-luks2'),
     Row('nvme-rdma', 'nvmeof', 'nvme_rdma', short=True, like='nvme-rdma-multipath'),
     Row('nvme-rdma-old', 'nvmeof', 'nvme_rdma', {'form': 'old'}, like='nvme-rdma-multipath'),
-    Row('nvme-rdma-multipath', 'nvmeof', 'nvme_rdma', TWO, MULTIPATH, paths=2),
+    Row(
+        'nvme-rdma-multipath',
+        'nvmeof',
+        'nvme_rdma',
+        TWO,
+        MULTIPATH,
+        paths=2,
+        shown_by=A_DEVICE | dict.fromkeys(ANY_CARRIER, 'nvme-tcp-multipath'),
+    ),
 )
 
 # That a name leads to another file now a client of NFS hears after a minute, or this.
@@ -286,9 +357,9 @@ SHARES = (
     ),
     Row('nfs-luks', 'nfs', 'nfs', SECRET, encryption='luks', missing=FILE, like='nfs-v4.2'),
     Row('nfs-luks2', 'nfs', 'nfs', SECRET, encryption='luks2', missing={'*': NO_LUKS2_FILE}),
-    Row('smbfs', 'smbfs', 'smb', {}, CIFS, short=True, missing=SMB),
+    Row('smbfs', 'smbfs', 'smb', {}, CIFS, short=True, shown_by=A_FILE, missing=SMB),
     Row('smbfs-qcow2', 'smbfs', 'smb', QCOW2, CIFS, missing=SMB, like='smbfs'),
-    Row('glusterfs', 'glusterfs', 'gluster', short=True, missing=FILE),
+    Row('glusterfs', 'glusterfs', 'gluster', short=True, shown_by=A_FILE, missing=FILE),
     Row('glusterfs-qcow2', 'glusterfs', 'gluster', QCOW2, missing=FILE, like='glusterfs'),
     Row(
         'glusterfs-qemu',
@@ -296,13 +367,23 @@ SHARES = (
         'gluster',
         {'client': 'qemu'},
         {'glusterfs_client': 'qemu'},
+        shown_by=A_NETWORK,
         missing=FILE,
     ),
 )
 
 CEPH = (
     Row('rbd', 'rbd', 'ceph', short=True, missing=RBD),
-    Row('rbd-krbd', 'rbd', 'ceph', {}, {'rbd_client': 'kernel'}, short=True, missing=RBD),
+    Row(
+        'rbd-krbd',
+        'rbd',
+        'ceph',
+        {},
+        {'rbd_client': 'kernel'},
+        short=True,
+        shown_by=A_DEVICE,
+        missing=RBD,
+    ),
     Row(
         'rbd-krbd-keyring',
         'rbd',
@@ -335,14 +416,14 @@ CEPH = (
     ),
 )
 
-LVM = (Row('local-lvm', 'local', 'lvm', short=True, missing=LOCAL),)
+LVM = (Row('local-lvm', 'local', 'lvm', short=True, shown_by=A_DEVICE, missing=LOCAL),)
 
 # Hardware and services that cannot be here.
 GATEWAY = 'a HTTPS gateway, /dev/scini of CUSE with its ioctls, and loop devices'
 NO_HOST_EXTEND = "os-brick's connector has no extend_volume, and the vendor's tool no such command"
 
 STAND_INS = (
-    Row('scaleio', 'scaleio', 'scaleio', stand_in=GATEWAY, short=True),
+    Row('scaleio', 'scaleio', 'scaleio', stand_in=GATEWAY, short=True, shown_by=A_DEVICE),
     Row(
         'scaleio-by-name',
         'scaleio',
@@ -365,6 +446,7 @@ STAND_INS = (
         'storpool',
         stand_in="a server of StorPool's management API, and loop devices",
         short=True,
+        shown_by=A_DEVICE,
     ),
     Row(
         'lightos',
@@ -373,6 +455,7 @@ STAND_INS = (
         paths=2,
         stand_in="a discovery client that reads os-brick's files, and nvmet",
         short=True,
+        shown_by=A_DEVICE,
         shared_way=True,
     ),
     Row(
@@ -381,6 +464,7 @@ STAND_INS = (
         'huaweisds',
         stand_in="a program with sds_cli's arguments and output, and loop devices",
         short=True,
+        shown_by=A_DEVICE,
         missing={
             'extend': NO_HOST_EXTEND,
             'crash_in_extend': NO_HOST_EXTEND,
@@ -393,6 +477,7 @@ STAND_INS = (
         'quobyte',
         stand_in='mount.quobyte, which mounts a FUSE file system of type fuse.quobyte',
         short=True,
+        shown_by=A_FILE,
         shared_way=True,
     ),
     Row(
@@ -402,6 +487,7 @@ STAND_INS = (
         options={'vzstorage_mount_user': 'libvirt-qemu', 'vzstorage_mount_group': 'kvm'},
         stand_in='pstorage and pstorage-mount, and a FUSE file system of type fuse.vstorage',
         short=True,
+        shown_by=A_FILE,
         shared_way=True,
     ),
     Row(
@@ -410,6 +496,7 @@ STAND_INS = (
         'gpfs',
         stand_in="the kernel's ext4 under the name gpfs, mounted before the volume comes",
         short=True,
+        shown_by=A_FILE,
     ),
     Row(
         'scality',
@@ -417,6 +504,7 @@ STAND_INS = (
         'scality',
         stand_in='mount.sofs, which mounts a FUSE file system',
         short=True,
+        shown_by=A_FILE,
         shared_way=True,
     ),
 )

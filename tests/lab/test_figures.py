@@ -34,9 +34,9 @@ CONNECTORS = {
     'nvmeof': 'NVMEOF',
     'local': 'LOCAL',
 }
-ROUNDS = 3
+ROUNDS = 2
 # A hundred of them is a figure of the documentation; a few are in every run.
-CYCLES = int(os.environ.get('VOLUMEDRIVERS_LAB_CYCLES', '3'))
+CYCLES = int(os.environ.get('VOLUMEDRIVERS_LAB_CYCLES', '2'))
 
 # For caches that fill, in KiB; of all else not one may be there more.
 ALLOWED = {'memory': 4096}
