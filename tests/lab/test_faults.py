@@ -28,12 +28,24 @@ from tests.lab.rpc.client import RemoteError
 # What a dead way may cost more than a healthy attach.
 EXTRA = 3.0  # seconds
 
-# What says that the volume cannot be reached, whatever the protocol calls it.
-UNREACHABLE = {'EndpointUnreachable', 'DeadlineExceeded', 'ConnectFailed', 'MountFailed'}
+# What says that the volume cannot be reached, whatever the protocol calls it; a port of
+# Fibre Channel nobody can ask, so that there is no device is all that is known.
+UNREACHABLE = {
+    'EndpointUnreachable',
+    'DeadlineExceeded',
+    'ConnectFailed',
+    'MountFailed',
+    'VolumeDeviceNotFound',
+}
 # What says that what is in the volume's place is not the volume, or that it is gone
 # from there: the kernel drops a namespace itself once another one has its number,
-# also under os-brick's hands.
-REFUSED = {'IdentityMismatch', 'VolumeNotConnected', 'ExtendVolumeFailed'}
+# also under os-brick's hands, and os-brick looks for the volume's own.
+REFUSED = {
+    'IdentityMismatch',
+    'VolumeNotConnected',
+    'ExtendVolumeFailed',
+    'VolumeDeviceNotFound',
+}
 
 
 @pytest.fixture
