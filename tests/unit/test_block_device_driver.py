@@ -16,6 +16,7 @@ import json
 import os
 
 from os_brick import exception as brick_exception
+from oslo_concurrency import processutils
 from oslo_config import cfg
 import pytest
 
@@ -42,6 +43,7 @@ from volumedrivers.libvirt.driver import DriverContext
 from volumedrivers.libvirt.registry import Registry
 from volumedrivers.privsep import context
 from volumedrivers.privsep import device_link
+from volumedrivers.privsep import scsi
 
 NAA = '600140512345678901234567890abcde'
 WWID = '3' + NAA
@@ -293,6 +295,32 @@ def test_other_volume_under_the_same_name_is_left_alone(host, brick, make):
         driver.extend_volume(info_of(), 'guest', 3 << 30, volume=volume)
 
     assert len(brick.calls) == calls
+
+
+def test_paths_of_a_withdrawn_lun_go_by_force_where_os_brick_gives_up(
+    host, brick, make, monkeypatch
+):
+    """Each Fibre Channel path is asked for its WWN, and has no answer any more."""
+    add_disk(host, brick)
+    driver = make('fibre_channel')
+    info = info_of('fibre_channel')
+    volume = driver.connect_volume(info, 'guest')
+    deleted = []
+
+    def delete_device(name):
+        deleted.append(name)
+        host.remove(name)
+
+    def disconnect_volume(*arguments, **options):
+        raise processutils.ProcessExecutionError(cmd='scsi_id', exit_code=1)
+
+    monkeypatch.setattr(scsi, 'delete_device', delete_device)
+    brick.disconnect_volume = disconnect_volume
+    with pytest.raises(exception.DisconnectFailed):
+        driver.disconnect_volume(info, 'guest', volume=volume)
+    assert deleted == []
+    driver.disconnect_volume(info, 'guest', volume=volume, force=True)
+    assert deleted == ['sdb']
 
 
 def test_what_is_left_is_reported(host, brick, make):

@@ -13,14 +13,24 @@
 """Fibre Channel."""
 
 from collections.abc import Mapping
+import os
 import platform
 
+from oslo_log import log as logging
+
+from volumedrivers import exception
 from volumedrivers.connection_info import ConnectionInfo
 from volumedrivers.connection_info import FibreChannelData
 from volumedrivers.host import requirements
+from volumedrivers.host.brick import Brick
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.driver import Capability
+from volumedrivers.libvirt.volume_devices import devices_of
+from volumedrivers.privsep import scsi
+
+LOG = logging.getLogger(__name__)
 
 
 class FibreChannelVolumeDriver(BlockDeviceDriver):
@@ -61,6 +71,33 @@ class FibreChannelVolumeDriver(BlockDeviceDriver):
     def removal_info(self, properties: Mapping[str, object]) -> Mapping[str, object] | None:
         """The properties again: this connector expects multipath_id here."""
         return properties
+
+    def _remove(
+        self,
+        connection_info: ConnectionInfo,
+        brick: Brick,
+        properties: dict[str, object],
+        *,
+        force: bool,
+    ) -> None:
+        try:
+            super()._remove(connection_info, brick, properties, force=force)
+        except exception.DisconnectFailed as error:
+            if not force:
+                raise
+            # It asks each path for its WWN; what the storage has withdrawn has no answer.
+            LOG.warning('%s; what is left of it is removed', error)
+
+    def clean_up(
+        self, connection_info: ConnectionInfo, volume: ConnectedVolume | None, *, force: bool
+    ) -> None:
+        """Remove the paths on which os-brick has given up; a map without any goes later."""
+        if not force:
+            return
+        for path in devices_of(self.context.devices, connection_info, volume):
+            name = os.path.basename(path)
+            if name.startswith('sd'):
+                scsi.delete_device(name)
 
     def why_not(self) -> str | None:
         """Know also that os-brick's connectors of two machines do not work."""
