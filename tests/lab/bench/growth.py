@@ -45,11 +45,14 @@ def now() -> dict[str, int]:
 
 
 def settled(before: typing.Mapping[str, int]) -> dict[str, int]:
-    """Return what there is now, once no process is left that ends by itself."""
+    """Return what there is now, once nothing is left that ends by itself.
+
+    Such as a process that has been told to, or a thread that waits for more work.
+    """
     deadline = time.monotonic() + SETTLED
     while True:
         found = now()
-        if found['processes'] <= before['processes'] or time.monotonic() > deadline:
+        if more(before, found).keys() <= {'memory'} or time.monotonic() > deadline:
             return found
         time.sleep(0.5)
 
