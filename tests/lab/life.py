@@ -184,6 +184,8 @@ class Life:
     def _clean(self) -> None:
         for guest in ('linux', 'second'):
             try:
+                # An operation that ends because QEMU is still closing the disk leaves a row.
+                self.bench.wait_until_idle(guest=guest)
                 self.bench.detach(
                     volume_id=self.volume_id,
                     guest=guest,
