@@ -43,6 +43,8 @@ def killed(
 
 def recovered(life: Life) -> None:
     """Recover in another process; nothing may be unfinished after it."""
+    # What the one that was killed had asked of QEMU goes on without it.
+    life.bench.wait_until_idle()
     outcomes = life.bench.recover(connection_infos={life.volume_id: life.connection_info})
     assert [outcome for outcome in outcomes if outcome['action'] == 'failed'] == []
     assert [row for row in life.bench.rows() if row['operation']] == []
