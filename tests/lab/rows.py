@@ -103,8 +103,8 @@ PATIENT = {'num_volume_scan_tries': 20}
 
 # Of rows for something that cannot be.
 NO_QEMU_PLACE = (
-    "QEMU's own client logs in by itself, and asks nobody which volume is behind the LUN; the "
-    'host has no device of it to ask'
+    "QEMU's own client finds the volume by itself; the host has no device and no file of it that "
+    'it could ask'
 )
 NO_NVME_DM = (
     'os-brick connects one portal only where the multipath of nvme_core is off, and device '
@@ -368,7 +368,7 @@ SHARES = (
         {'client': 'qemu'},
         {'glusterfs_client': 'qemu'},
         shown_by=A_NETWORK,
-        missing=FILE,
+        missing=FILE | {'place_taken': NO_QEMU_PLACE},
     ),
 )
 
