@@ -186,12 +186,21 @@ class Life:
             try:
                 # An operation that ends because QEMU is still closing the disk leaves a row.
                 self.bench.wait_until_idle(guest=guest)
-                self.bench.detach(
-                    volume_id=self.volume_id,
-                    guest=guest,
-                    connection_info=self.connection_info,
-                    force=True,
-                )
+                if self._is_with(guest):
+                    self.bench.detach(
+                        volume_id=self.volume_id,
+                        guest=guest,
+                        connection_info=self.connection_info,
+                        force=True,
+                    )
             except (RemoteError, RemoteEnded):
                 # What it leaves is the next row's finding, not this one's.
                 continue
+
+    def _is_with(self, guest: str) -> bool:
+        """Say whether the journal or the guest has the volume still."""
+        rows, disks = self.bench.rows(), self.bench.disks(guest=guest)
+        return self.volume_id in [
+            *(row['volume_id'] for row in rows if row['domain_name'] == guest),
+            *(disk['volume_id'] for disk in disks),
+        ]
