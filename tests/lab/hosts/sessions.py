@@ -15,6 +15,7 @@
 from collections.abc import Callable
 from collections.abc import Sequence
 import threading
+import time
 import typing
 
 from tests.lab.rpc.client import RpcServer
@@ -29,6 +30,7 @@ ABOUT = 'tests.lab.bench.about:About'
 
 # Python's start and all imports, where everything is emulated.
 TIMEOUT = 300.0  # seconds
+SETTLED = 10.0  # seconds
 
 Start = Callable[[Sequence[str]], Stream]
 
@@ -72,9 +74,17 @@ class Sessions:
         return self._storage
 
     def left_behind(self) -> list[str]:
-        """Return the difference to what was on the host in the beginning."""
-        found: list[str] = self._watch.call('traces') if self._watch else []
-        return found
+        """Return the difference to what was on the host in the beginning.
+
+        The storage of the lab is on the host as well, and udev may still be busy
+        with what it has deleted.
+        """
+        end = time.monotonic() + SETTLED
+        while True:
+            found: list[str] = self._watch.call('traces') if self._watch else []
+            if not found or time.monotonic() >= end:
+                return found
+            time.sleep(0.5)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the software there."""
