@@ -68,7 +68,7 @@ install_python() {
 }
 
 # What all checks and tests need, those of the lab as well.
-EXTRAS=libvirt,test,cinder,nova,nova_test
+EXTRAS=libvirt,test,cinder,nova,novatest
 
 WORK=${TMPDIR:-/tmp}/volumedrivers-$(id -u)
 mkdir -p -m 0700 "$WORK"

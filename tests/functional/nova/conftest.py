@@ -47,7 +47,7 @@ from volumedrivers.testing.libvirtd import PrivateLibvirtd
 #: packages, by the extra that has them
 _NEEDED = {
     'nova': 'nova',
-    'nova_test': 'ddt fixtures oslotest placement testtools wsgi_intercept',
+    'novatest': 'ddt fixtures oslotest placement testtools wsgi_intercept',
 }
 
 
