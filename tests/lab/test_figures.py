@@ -32,7 +32,6 @@ CONNECTORS = {
     'iser': 'ISER',
     'fibre_channel': 'FIBRE_CHANNEL',
     'nvmeof': 'NVMEOF',
-    'local': 'LOCAL',
 }
 ROUNDS = 2
 # A hundred of them is a figure of the documentation; a few are in every run.
