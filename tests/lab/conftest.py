@@ -74,6 +74,11 @@ def pytest_configure(config: pytest.Config) -> None:
     recorder = plugin.register(config, [*found, *rows.CINDER_ROWS])
     recorder.know([PASSPHRASE])
     config.stash[lives] = Lives(recorder)
+    config.addinivalue_line(
+        'markers',
+        'spoils_guest: its guest cannot have the next device of the same name; the machine is '
+        'restored',
+    )
     # Its machine ends with the run, however that is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 

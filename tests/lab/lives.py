@@ -76,6 +76,8 @@ class Lives:
             self._failures += 1
             if not together and (last or self._failures <= PATIENCE):
                 self._restore(f'after this cell, which failed ({self._failures} of the row)')
+        elif _spoils_guest(item, row):
+            self._restore('after this cell, as its guest cannot have any device again')
         if last or not same_module:
             self._end()
         if last:
@@ -105,3 +107,10 @@ class Lives:
         self._life = None
         if ended is not None:
             ended.__exit__(None, None, None)
+
+
+def _spoils_guest(item: pytest.Item, row: Row | None) -> bool:
+    """Say whether a test was tried after which libvirt refuses devices to its guest."""
+    if row is None or item.get_closest_marker('spoils_guest') is None:
+        return False
+    return row.why_not(item.name.partition('[')[0].removeprefix('test_'), item.path.name) is None

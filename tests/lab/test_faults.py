@@ -150,6 +150,7 @@ def test_path_lost_in_io(life: Life) -> None:
     assert wrong == []
 
 
+@pytest.mark.spoils_guest
 def test_withdrawn(life: Life) -> None:
     """The storage takes the volume away in use; detach still leaves nothing on the host."""
     life.attached()
