@@ -170,6 +170,7 @@ def test_withdrawn(life: Life) -> None:
     assert life.bench.traces() == []
 
 
+@pytest.mark.spoils_guest
 def test_place_taken(life: Life) -> None:
     """Another volume has got this one's place: it is refused, and its data are not touched."""
     other = life.make_volume()
