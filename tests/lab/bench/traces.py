@@ -17,7 +17,6 @@ Nothing here asks the package what it believes, and nothing asks os-brick: sysfs
 """
 
 from collections.abc import Iterator
-import contextlib
 import os
 import pathlib
 import typing
@@ -68,11 +67,14 @@ def _names(directory: pathlib.Path, beginning: str = '') -> list[str]:
 
 def _links() -> Iterator[str]:
     for path in DISK_LINKS.rglob('*'):
-        with contextlib.suppress(FileNotFoundError):
-            # Every disk has a name by its number in a sequence, and loses it when
-            # the lab's rules for udev come to it; the disk itself is counted.
-            if path.is_symlink() and path.parent.name != 'by-diskseq':
-                yield str(path)
+        # Every disk has a name by its number in a sequence, and loses it when
+        # the lab's rules for udev come to it; the disk itself is counted.
+        if not path.is_symlink() or path.parent.name == 'by-diskseq':
+            continue
+        # udev forgets this one where the paths of a map go before the map does.
+        if path.name.startswith('dm-name-') and not path.exists():
+            continue
+        yield str(path)
 
 
 def _iscsi_records() -> Iterator[str]:
