@@ -31,6 +31,7 @@ from volumedrivers.host import image_file
 from volumedrivers.host import mount_lock
 from volumedrivers.host import mount_table
 from volumedrivers.host import share_users
+from volumedrivers.host.mounter import Mounter
 from volumedrivers.host.share import Share
 from volumedrivers.host.share_users import ShareUsers
 
@@ -44,27 +45,6 @@ _DEAD = frozenset((errno.ENOTCONN, errno.ESTALE, errno.ECONNABORTED, errno.EHOST
 
 #: names who else uses a mount point than the counted users and the given one
 Elsewhere = Callable[[str, str], frozenset[str]]
-
-
-class Mounter(typing.Protocol):
-    """What needs root; the module volumedrivers.privsep.mount."""
-
-    def mount(
-        self,
-        fstype: str,
-        source: str,
-        mount_point: str,
-        options: typing.Sequence[str] = (),
-        credentials: typing.Mapping[str, str] | None = None,
-        *,
-        timeout: float = 60,
-    ) -> None: ...
-
-    def unmount(self, mount_point: str, lazy: bool = False, *, timeout: float = 60) -> None: ...
-
-    def make_mount_point(self, path: str) -> None: ...
-
-    def remove_mount_point(self, path: str) -> None: ...
 
 
 class ShareMounts:
