@@ -16,6 +16,7 @@ from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
+import itertools
 import os
 import pathlib
 import signal
@@ -71,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         found = described() or rows.ROWS
     except DescriptionError as error:
         raise pytest.UsageError(str(error)) from None
-    recorder = plugin.register(config, [*found, *rows.CINDER_ROWS])
+    recorder = plugin.register(config, [*found, *itertools.chain(*rows.OF_FILES.values())])
     recorder.know([PASSPHRASE])
     config.stash[lives] = Lives(recorder)
     config.addinivalue_line(

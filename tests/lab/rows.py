@@ -456,7 +456,6 @@ STAND_INS = (
         stand_in="a discovery client that reads os-brick's files, and nvmet",
         short=True,
         shown_by=A_DEVICE,
-        shared_way=True,
     ),
     Row(
         'huaweisds',
@@ -542,7 +541,13 @@ CINDER_ROWS = (
     Row('cinder-rbd', 'rbd', 'cinder'),
 )
 
+# With Nova's LibvirtDriver in front.
+NOVA_ROWS = (
+    Row('nova-iscsi-multipath', 'iscsi', 'iscsi', TWO | CHAP, MULTIPATH, paths=2),
+    Row('nova-nvme-tcp-multipath', 'nvmeof', 'nvme_tcp', TWO, MULTIPATH, paths=2),
+)
+
 # Files whose tests are for rows of their own, not for those above.
-OF_FILES = {'test_cinder.py': CINDER_ROWS}
+OF_FILES = {'test_cinder.py': CINDER_ROWS, 'test_nova.py': NOVA_ROWS}
 
 BY_NAME = {row.name: row for row in ROWS}

@@ -24,8 +24,11 @@ import tempfile
 import zipfile
 
 from tests.lab.vm import wheel
+from tests.lab.vm.imports import closure
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+# Packages and modules elsewhere below tests/ that the lab uses.
+COMMON = ['tests.functional', 'tests.functional.nova', 'tests.functional.nova.driver_room']
 # A run makes each once; its other processes are told where they are.
 PACKAGE = 'VOLUMEDRIVERS_LAB_BUNDLE'
 LAB = 'VOLUMEDRIVERS_LAB_BUNDLE_OF_TESTS'
@@ -77,6 +80,11 @@ def make_bundle(directory: pathlib.Path, *, package: bool) -> pathlib.Path:
     shutil.copytree(
         REPOSITORY / 'tests' / 'lab', tests / 'lab', ignore=shutil.ignore_patterns('__pycache__')
     )
+    # What the lab has in common with other tests.
+    for file in closure(COMMON, below='tests.functional'):
+        target = site / file.relative_to(REPOSITORY)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target)
     # Of no use to another Python than this one, and no harm either.
     compileall.compile_dir(
         site,

@@ -48,6 +48,13 @@ class Host(abc.ABC):
     def benches(self) -> RpcServer:
         """Return where sessions of the bench are opened; the same until power is cut."""
 
+    def nova(self) -> RpcServer:
+        """Return where sessions with Nova's LibvirtDriver are opened.
+
+        :raises HostError: there is no Nova on this one
+        """
+        raise HostError(f'{self.name} has no Nova')
+
     def rows(self) -> Sequence[Row] | None:
         """Return the rows that can be tried here; None: those of the project.
 

@@ -65,6 +65,9 @@ class ObservedHost(Host):
     def benches(self) -> RpcServer:
         return self._benches
 
+    def nova(self) -> RpcServer:
+        return self.host.nova()
+
     def rows(self) -> Sequence[Row] | None:
         return self.host.rows()
 

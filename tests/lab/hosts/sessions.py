@@ -26,6 +26,7 @@ SERVER = 'tests.lab.rpc.server'
 BENCH = 'tests.lab.bench.bench'
 PRELOADED = 'tests.lab.bench.preloaded'
 STORAGE = 'tests.lab.storage.served'
+NOVA = 'tests.lab.nova.preloaded'
 ABOUT = 'tests.lab.bench.about:About'
 
 # Python's start and all imports, where everything is emulated.
@@ -65,6 +66,10 @@ class Sessions:
     def benches(self) -> RpcServer:
         """Return the server of the benches."""
         return self._server('benches', PRELOADED, BENCH)
+
+    def nova(self) -> RpcServer:
+        """Return the server of sessions with Nova's LibvirtDriver."""
+        return self._server('nova', NOVA)
 
     def storage(self) -> Session:
         """Return the session of the storage."""

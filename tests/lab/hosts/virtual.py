@@ -29,6 +29,7 @@ from tests.lab.vm.build import PYTHON
 from tests.lab.vm.build import SITE
 from tests.lab.vm.build import build
 from tests.lab.vm.build import push
+from tests.lab.vm.build import push_nova
 from tests.lab.vm.machine import VirtualMachine
 
 TIMEOUT = 900.0  # seconds, to bring everything up
@@ -45,6 +46,7 @@ class VirtualHost(Host):
         self.name = 'virtual machine'
         self._sessions = Sessions(self._start)
         self._exit = contextlib.ExitStack()
+        self._has_nova = False
 
     def __enter__(self) -> typing.Self:
         with contextlib.ExitStack() as entered:
@@ -66,6 +68,12 @@ class VirtualHost(Host):
     def benches(self) -> RpcServer:
         return self._sessions.benches()
 
+    def nova(self) -> RpcServer:
+        if not self._has_nova:
+            push_nova(self.machine)
+            self._has_nova = True
+        return self._sessions.nova()
+
     def can(self, what: str) -> str | None:
         """Everything may be done to it."""
         return None
@@ -74,6 +82,7 @@ class VirtualHost(Host):
         # Before any session can end in order.
         self.machine.power_cut()
         self._sessions.end()
+        self._has_nova = False
         push(self.machine)
         self._python(['tests.lab.storage.up', *backends])
         self._python(['tests.lab.bench.up', '--without-linux'])
@@ -98,6 +107,7 @@ class VirtualHost(Host):
 
     def _begin(self) -> None:
         self.machine.restore()
+        self._has_nova = False
         push(self.machine)
         self._sessions.begin(f'{BENCH}:Bench', {'options': {}}, storage=True)
 

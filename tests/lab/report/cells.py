@@ -46,6 +46,7 @@ FILES = (
     'test_faults.py',
     'test_reboot.py',
     'test_cinder.py',
+    'test_nova.py',
     'test_figures.py',
 )
 

@@ -18,7 +18,7 @@ import re
 from xdist.scheduler import LoadScopeScheduling
 
 # Files whose tests share one event, which all rows go through together.
-TOGETHER = frozenset(('test_cinder.py', 'test_reboot.py'))
+TOGETHER = frozenset(('test_cinder.py', 'test_nova.py', 'test_reboot.py'))
 
 _ROW = re.compile(r'\[([^\]]+)\]$')
 

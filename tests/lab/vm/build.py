@@ -21,10 +21,12 @@ import time
 import typing
 
 from tests.lab.hosts.bundle import bundle
+from tests.lab.nova.place import PLACE
 from tests.lab.vm import accelerator
 from tests.lab.vm import agent_client
 from tests.lab.vm import image
 from tests.lab.vm import kernel
+from tests.lab.vm import nova_tree
 from tests.lab.vm import python_tree
 from tests.lab.vm import qemu
 from tests.lab.vm.cache import IN_USE
@@ -196,8 +198,17 @@ def _keep(machine: VirtualMachine, directory: pathlib.Path) -> str:
 
 def push(machine: VirtualMachine) -> None:
     """Put the package and the lab's code of the working tree into a machine."""
-    script = f'rm -rf {SITE} && mkdir -p {SITE} && exec tar -C {SITE} -x'
-    machine.run(['sh', '-c', script], input=bundle().read_bytes(), check=True)
+    _unpack(machine, bundle(), SITE)
+
+
+def push_nova(machine: VirtualMachine) -> None:
+    """Put Nova into a machine."""
+    _unpack(machine, nova_tree.archive(), PLACE)
+
+
+def _unpack(machine: VirtualMachine, archive: pathlib.Path, place: str) -> None:
+    script = f'rm -rf {place} && mkdir -p {place} && exec tar -C {place} -x'
+    machine.run(['sh', '-c', script], input=archive.read_bytes(), check=True)
 
 
 def _step(machine: VirtualMachine, module: str, progress: Progress) -> None:

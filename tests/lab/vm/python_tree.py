@@ -17,6 +17,7 @@ the other tests test; the package itself is left out, it comes with each run.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import importlib.metadata
 import os
 import pathlib
@@ -50,9 +51,10 @@ class WrongPython(LabError):
     """This environment cannot be copied into the virtual machine."""
 
 
-def distributions() -> list[importlib.metadata.Distribution]:
+def distributions(wanted_extras: Sequence[str] = EXTRAS) -> list[importlib.metadata.Distribution]:
     """Return what the package needs to run, without the package, by name.
 
+    :param wanted_extras: of the package
     :raises WrongPython: something is missing here
     """
     if sys.version_info[:2] != VERSION:
@@ -62,7 +64,7 @@ def distributions() -> list[importlib.metadata.Distribution]:
         )
     found: dict[str, importlib.metadata.Distribution] = {}
     extras: dict[str, set[str]] = {}
-    waiting: list[tuple[str, set[str], str]] = [(ROOT, set(EXTRAS), 'the lab')]
+    waiting: list[tuple[str, set[str], str]] = [(ROOT, set(wanted_extras), 'the lab')]
     while waiting:
         name, wanted, user = waiting.pop()
         key = _normal(name)
