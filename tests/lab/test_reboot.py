@@ -122,6 +122,9 @@ def power_cut(request: pytest.FixtureRequest, host: Host) -> Iterator[dict[str, 
     yield cuts
     for cut in cuts.values():
         cut.close()
+    # Its guest with a Linux was not started again.
+    if host.can('restore') is None:
+        host.restore()
 
 
 def attempt(cut: Cut, step: typing.Callable[[], None]) -> None:

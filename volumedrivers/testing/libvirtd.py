@@ -124,11 +124,14 @@ class PrivateLibvirtd:
     """A libvirtd in its own namespaces; a context manager.
 
     :ivar uri: for Hypervisor
+    :ivar address: where guests arrive that migrate here
     :ivar directory: holds its configuration, its log ``libvirtd.log`` and,
         below log/qemu, those of its guests
     """
 
-    def __init__(self, directory: pathlib.Path, *, name: str = 'testhost') -> None:
+    def __init__(
+        self, directory: pathlib.Path, *, name: str = 'testhost', address: str = '127.0.0.1'
+    ) -> None:
         if len(str(directory)) > _LONGEST_DIRECTORY:
             raise exception.InvalidOption(
                 option='directory of a private libvirtd',
@@ -137,6 +140,7 @@ class PrivateLibvirtd:
             )
         self.directory = directory
         self.name = name
+        self.address = address
         self.host_uuid = str(uuid.uuid4())
         self.socket = directory / 'run' / 'libvirt-sock'
         self.uri = f'qemu+unix:///system?socket={self.socket}'
@@ -235,7 +239,8 @@ class PrivateLibvirtd:
         for source in self._binds():
             pathlib.Path(source).mkdir(parents=True, exist_ok=True)
         etc = self.directory / 'etc'
-        (etc / 'qemu.conf').write_text(QEMU_CONF)
+        received = f'migration_address = "{self.address}"\n'
+        (etc / 'qemu.conf').write_text(QEMU_CONF + received)
         (etc / 'libvirtd.conf').write_text(
             LIBVIRTD_CONF.format(host_uuid=self.host_uuid, log=self.directory / 'libvirtd.log')
         )

@@ -85,6 +85,14 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return made
 
 
+@pytest.fixture(scope='session')
+def reach(libvirtd: PrivateLibvirtd, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:  # noqa: F811
+    """Where hosts find each other: the sockets of libvirtds, by address."""
+    made = tmp_path_factory.mktemp('reach')
+    (made / libvirtd.address).symlink_to(libvirtd.socket)
+    return made
+
+
 def settings(
     directory: pathlib.Path,
     libvirtd: PrivateLibvirtd,  # noqa: F811
@@ -114,14 +122,28 @@ def driver_room(
     libvirtd: PrivateLibvirtd,  # noqa: F811
     state: pathlib.Path,
     mounts: pathlib.Path,  # noqa: F811
+    reach: pathlib.Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[NovaProcess]:
     """Nova's LibvirtDriver; with its own volume drivers until it is told otherwise."""
     directory = tmp_path_factory.mktemp('nova')
-    given = settings(directory, libvirtd, state, mounts)
-    room = 'tests.functional.nova.driver_room:DriverRoom'
-    with NovaProcess(room, given, directory / 'nova.log') as started:
+    with driver_process(settings(directory, libvirtd, state, mounts), libvirtd, reach) as started:
         yield started
+
+
+def driver_process(
+    given: dict[str, typing.Any],
+    libvirtd: PrivateLibvirtd,  # noqa: F811
+    reach: pathlib.Path,
+) -> NovaProcess:
+    """Return a process with one LibvirtDriver, which can migrate guests."""
+    given['options'] |= {'DEFAULT': {'host': libvirtd.name}}
+    given['options']['libvirt'] |= {
+        'live_migration_uri': f'qemu+unix:///system?socket={reach}/%s',
+        'live_migration_inbound_addr': libvirtd.address,
+    }
+    room = 'tests.functional.nova.migration_room:MigrationRoom'
+    return NovaProcess(room, given, pathlib.Path(given['directory']) / 'nova.log')
 
 
 @pytest.fixture(scope='session')

@@ -27,6 +27,7 @@ from nova.virt import driver as virt_driver
 from nova.virt import fake
 from nova.virt.libvirt import driver
 from oslo_serialization import jsonutils
+from oslo_utils import uuidutils
 
 from tests.functional.nova.unpoisoned import Room
 
@@ -58,40 +59,7 @@ class DriverRoom(Room):
         :param root: connection_info of the volume
         :param metadata: properties that its image had
         """
-        instance = objects.Instance(
-            self.context,
-            host=CONF.host,
-            node=CONF.host,
-            compute_id=1,
-            user_id='user',
-            project_id='project',
-            image_ref='',
-            root_device_name=f'/dev/{device}',
-            display_name='guest',
-            hostname='guest',
-            memory_mb=64,
-            vcpus=1,
-            root_gb=0,
-            ephemeral_gb=0,
-            os_type=None,
-            architecture=None,
-            ephemeral_key_uuid=None,
-            task_state='spawning',
-            vm_state=vm_states.BUILDING,
-            power_state=power_state.NOSTATE,
-            config_drive='',
-            system_metadata={
-                'image_hw_disk_bus': 'scsi',
-                'image_hw_scsi_model': 'virtio-scsi',
-                **{f'image_{name}': value for name, value in metadata.items()},
-            },
-        )
-        instance.flavor = objects.Flavor(
-            self.context, id=1, flavorid='1', name='f', memory_mb=64, vcpus=1, root_gb=0,
-            ephemeral_gb=0, swap=0, rxtx_factor=1.0, vcpu_weight=0, disabled=False,
-            is_public=True, extra_specs={}, description=None, projects=[],
-        )  # fmt: skip
-        instance.create()
+        instance = self._make_instance(f'/dev/{device}', **metadata)
         self._map(instance, root, f'/dev/{device}', boot_index=0)
         self.driver.spawn(
             self.context,
@@ -189,6 +157,46 @@ class DriverRoom(Room):
         return objects.Instance.get_by_uuid(
             self.context, uuid, expected_attrs=['system_metadata', 'flavor', 'metadata']
         )
+
+    def _make_instance(
+        self, root_device: str, uuid: str | None = None, **metadata: str
+    ) -> objects.Instance:
+        instance = objects.Instance(
+            self.context,
+            host=CONF.host,
+            node=CONF.host,
+            compute_id=1,
+            user_id='user',
+            project_id='project',
+            uuid=uuid or uuidutils.generate_uuid(),
+            image_ref='',
+            root_device_name=root_device,
+            display_name='guest',
+            hostname='guest',
+            memory_mb=64,
+            vcpus=1,
+            root_gb=0,
+            ephemeral_gb=0,
+            os_type=None,
+            architecture=None,
+            ephemeral_key_uuid=None,
+            task_state='spawning',
+            vm_state=vm_states.BUILDING,
+            power_state=power_state.NOSTATE,
+            config_drive='',
+            system_metadata={
+                'image_hw_disk_bus': 'scsi',
+                'image_hw_scsi_model': 'virtio-scsi',
+                **{f'image_{name}': value for name, value in metadata.items()},
+            },
+        )
+        instance.flavor = objects.Flavor(
+            self.context, id=1, flavorid='1', name='f', memory_mb=64, vcpus=1, root_gb=0,
+            ephemeral_gb=0, swap=0, rxtx_factor=1.0, vcpu_weight=0, disabled=False,
+            is_public=True, extra_specs={}, description=None, projects=[],
+        )  # fmt: skip
+        instance.create()
+        return instance
 
     def _map(
         self,

@@ -175,6 +175,18 @@ class RbdStorage(Storage):
     def stop(self) -> None:
         self._cluster.remove(self._image)
 
+    def share_secret(self, other: Hypervisor) -> None:
+        """Let another host have the key, under the same UUID, as the operator does."""
+        uuid = self.connection_info()['data']['secret_uuid']
+        document = (
+            f"<secret ephemeral='yes' private='yes'><uuid>{uuid}</uuid>"
+            f"<usage type='ceph'><name>{_CEPH_SECRET}</name></usage></secret>"
+        )
+        other.change(
+            'set the ceph secret',
+            lambda libvirt: libvirt.secretDefineXML(document).setValue(self._cluster.key),
+        )
+
     def connection_info(self) -> dict[str, typing.Any]:
         secret = self._hypervisor.secrets.ensure('ceph', _CEPH_SECRET, self._cluster.key)
         return self._cluster.connection_info(self._image, self.volume_id, secret_uuid=secret)
