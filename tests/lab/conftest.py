@@ -40,6 +40,7 @@ from tests.lab.report.machines import TOGETHER
 from tests.lab.report.machines import RowScheduling
 from tests.lab.report.matrix_plugin import is_of_lab
 from tests.lab.report.recorder import Recorder
+from tests.lab.report.recorder import place as place_of
 
 # Emulated, and the first cell of a machine waits until it is up.
 TIMEOUT = 1800  # seconds
@@ -122,8 +123,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Go through the matrix row by row; then what all rows go through together."""
+    shown = config.stash[plugin.shown]
+    known = {item for item in items if is_of_lab(item.path) and place_of(item) in shown}
+    if known:
+        config.hook.pytest_deselected(items=list(known))
+        items[:] = [item for item in items if item not in known]
     order = {row.name: place for place, row in enumerate(chosen_rows())}
     files = {name: place for place, name in enumerate(cells.FILES)}
 

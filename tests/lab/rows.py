@@ -525,9 +525,14 @@ _ASSISTED = (
     "Cinder's NFS driver leaves it to the compute API (os-assisted-volume-snapshots), which is "
     'no part of this package'
 )
+# What Cinder does with a volume that nobody has is one for all back ends but that one
+# which cannot do it with a volume in use.
+_AVAILABLE = dict.fromkeys(
+    ('cinder_extend_available', 'cinder_snapshot', 'cinder_attach_with_snapshot'), 'cinder-nfs'
+)
 CINDER_ROWS = (
-    Row('cinder-lvm-iscsi', 'iscsi', 'cinder'),
-    Row('cinder-lvm-nvme', 'nvmeof', 'cinder'),
+    Row('cinder-lvm-iscsi', 'iscsi', 'cinder', shown_by=_AVAILABLE),
+    Row('cinder-lvm-nvme', 'nvmeof', 'cinder', shown_by=_AVAILABLE),
     Row(
         'cinder-nfs',
         'nfs',
@@ -538,7 +543,7 @@ CINDER_ROWS = (
             'cinder_snapshot_in_use': _ASSISTED,
         },
     ),
-    Row('cinder-rbd', 'rbd', 'cinder'),
+    Row('cinder-rbd', 'rbd', 'cinder', shown_by=_AVAILABLE),
 )
 
 # With Nova's LibvirtDriver in front.
@@ -550,4 +555,4 @@ NOVA_ROWS = (
 # Files whose tests are for rows of their own, not for those above.
 OF_FILES = {'test_cinder.py': CINDER_ROWS, 'test_nova.py': NOVA_ROWS}
 
-BY_NAME = {row.name: row for row in ROWS}
+BY_NAME = {row.name: row for row in (*ROWS, *CINDER_ROWS, *NOVA_ROWS)}

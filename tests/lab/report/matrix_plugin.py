@@ -40,6 +40,8 @@ class MatrixPlugin:
     :param directory: for these files; None: none are written
     :param headings: of all rows there are
     :param make_screen: called when the run begins, and pytest has its terminal
+    :param state: of the code that is tested
+    :param earlier: cells that an earlier run has shown
     """
 
     def __init__(
@@ -47,10 +49,14 @@ class MatrixPlugin:
         directory: pathlib.Path | None,
         headings: Iterable[cells.Heading],
         make_screen: Callable[[], Screen],
+        state: str = '',
+        earlier: Iterable[cells.Cell] = (),
     ) -> None:
         self.directory = directory
         self.matrix = cells.Matrix(cells.read_columns(_LAB), headings)
-        self.run: dict[str, typing.Any] = {'hosts': [], 'versions': {}}
+        self.run: dict[str, typing.Any] = {'state': state, 'hosts': [], 'versions': {}}
+        for cell in earlier:
+            self.matrix.cells[cell.row, cell.column] = cell
         self._make_screen = make_screen
         self._screen: Screen
         self._began = time.monotonic()
@@ -125,7 +131,7 @@ class MatrixPlugin:
         if self.directory is not None and self.matrix.cells:
             self.directory.mkdir(parents=True, exist_ok=True)
             record.write_logs(self.directory, self.matrix)
-            record.write(self.directory / 'matrix.json', self.run, self.matrix)
+            record.write(self.directory / record.MATRIX, self.run, self.matrix)
             page.write(self.directory / 'matrix.html', self.run, self.matrix)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

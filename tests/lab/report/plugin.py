@@ -21,6 +21,7 @@ import pytest
 from rich.console import Console
 
 from tests.lab.report import cells
+from tests.lab.report import earlier
 from tests.lab.report.matrix_plugin import MatrixPlugin
 from tests.lab.report.matrix_plugin import is_of_lab
 from tests.lab.report.recorder import Recorder
@@ -32,6 +33,7 @@ HOST = 'VOLUMEDRIVERS_LAB_HOST'
 SHORT = 'VOLUMEDRIVERS_LAB_SHORT'
 
 recorder = pytest.StashKey[Recorder]()
+shown = pytest.StashKey[frozenset[tuple[str | None, str]]]()
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -48,6 +50,12 @@ def add_options(parser: pytest.Parser) -> None:
         action='store_true',
         dest='lab_short',
         help='only the rows of the short matrix, which has every protocol once',
+    )
+    group.addoption(
+        '--continue',
+        action='store_true',
+        dest='lab_continue',
+        help='what is in the report already, of the same code, is not tried again',
     )
     group.addoption(
         '--machines',
@@ -87,20 +95,41 @@ def apply_machines(config: pytest.Config) -> None:
 def register(config: pytest.Config, rows: Sequence[Row]) -> Recorder:
     """Let the run record what its tests do, and put the matrix together of that."""
     made = Recorder()
+    state = earlier.state(os.environ.get(HOST))
+    found = _earlier(config, state)
+    config.stash[shown] = frozenset((cell.row, cell.column) for cell in found)
     config.stash[recorder] = made
     config.pluginmanager.register(made, 'lab-recorder')
     if not hasattr(config, 'workerinput') and not config.option.collectonly:
         # Without the option the tests of the lab are a part of some larger run.
-        directory = config.getoption('lab_report', None)
+        directory = _directory(config)
         config.pluginmanager.register(
             MatrixPlugin(
-                None if directory is None else pathlib.Path(directory).absolute(),
+                directory,
                 [heading(row) for row in rows],
                 functools.partial(make_screen, config),
+                state,
+                found,
             ),
             'lab-matrix',
         )
     return made
+
+
+def _directory(config: pytest.Config) -> pathlib.Path | None:
+    directory = config.getoption('lab_report', None)
+    return None if directory is None else pathlib.Path(directory).absolute()
+
+
+def _earlier(config: pytest.Config, state: str) -> list[cells.Cell]:
+    """Return what need not be tried again."""
+    directory = _directory(config)
+    if directory is None or not config.getoption('lab_continue', False):
+        return []
+    try:
+        return earlier.read(directory, state)
+    except earlier.NotContinued as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def heading(row: Row) -> cells.Heading:

@@ -23,6 +23,8 @@ from tests.lab.report.commands import Command
 from tests.lab.report.commands import commands
 from tests.lab.report.commands import shortened
 
+MATRIX = 'matrix.json'
+
 # Lines of a cell; all of them are in its file.
 MOST = 60
 MOST_OF_BAD = 600

@@ -51,13 +51,14 @@ def build(cache: Cache | None = None) -> pathlib.Path:
     :raises programs.ProgramFailed
     """
     cache = cache or Cache()
-    files = _files()
+    files = sources()
     key = key_of([*content_of(files, PROJECT), sys.version])
     entry = cache.get('wheel', key, lambda directory: _build(directory, files, cache))
     return next(entry.glob('*.whl'))
 
 
-def _files() -> list[pathlib.Path]:
+def sources() -> list[pathlib.Path]:
+    """Return the files that the wheel is made of."""
     found = []
     for name in SOURCES:
         path = PROJECT / name

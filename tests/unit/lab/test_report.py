@@ -23,6 +23,7 @@ import pytest
 from rich.console import Console
 
 from tests.lab.report import cells
+from tests.lab.report import earlier
 from tests.lab.report import machines
 from tests.lab.report import page
 from tests.lab.report import record
@@ -88,13 +89,20 @@ class FakeItem:
 class Run:
     """A run of pytest, without pytest."""
 
-    def __init__(self, directory: pathlib.Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path | None = None,
+        state: str = 'state',
+        found: typing.Sequence[cells.Cell] = (),
+    ) -> None:
         self.lines: list[str] = []
         self.host = FakeHost()
         self.recorder = Recorder()
         self.recorder.know([SECRET])
         self.recorder.use(typing.cast(typing.Any, self.host))
-        self.plugin = MatrixPlugin(directory, HEADINGS, lambda: Screen(self.lines.append))
+        self.plugin = MatrixPlugin(
+            directory, HEADINGS, lambda: Screen(self.lines.append), state, found
+        )
         self.plugin.pytest_sessionstart()
 
     def report(
@@ -337,6 +345,44 @@ def test_json(written: pathlib.Path) -> None:
     ]
     assert len(found['cells'][1]['log']) == record.MOST_OF_BAD + 1
     assert len((written / 'logs/iscsi/attach.log').read_text().splitlines()) == 1000
+
+
+def test_report_is_continued(written: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """What is bad in it is tried again; all else is in the next report as it was."""
+    before = json.loads((written / 'matrix.json').read_text())
+    found = earlier.read(written, 'state')
+    bad = [cell for cell in before['cells'] if cell['outcome'] in cells.BAD]
+    assert bad
+    assert {(cell.row, cell.column) for cell in found} == {
+        (cell['row'], cell['column']) for cell in before['cells'] if cell not in bad
+    }
+    run = Run(tmp_path / 'next', found=found)
+    run.plugin.pytest_sessionfinish()
+    after = json.loads((tmp_path / 'next' / 'matrix.json').read_text())
+    assert after['cells'] == [cell for cell in before['cells'] if cell not in bad]
+    assert after['figures'] == before['figures']
+    for cell in after['cells']:
+        if cell['whole_log']:
+            log = pathlib.Path(cell['whole_log'])
+            assert (tmp_path / 'next' / log).read_text() == (written / log).read_text()
+
+
+def test_report_of_other_code_is_not_continued(
+    written: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(earlier.NotContinued, match='another state of the package'):
+        earlier.read(written, 'another')
+    with pytest.raises(earlier.NotContinued, match=r'there is no .*matrix\.json'):
+        earlier.read(tmp_path / 'nowhere', 'state')
+    (written / 'matrix.json').write_text('{')
+    with pytest.raises(earlier.NotContinued, match='cannot be read'):
+        earlier.read(written, 'state')
+
+
+def test_state_is_the_code() -> None:
+    here = pathlib.Path(__file__)
+    assert earlier.state(None) == earlier.state(None)
+    assert earlier.state(str(here)) != earlier.state(None)
 
 
 def test_page(written: pathlib.Path) -> None:
