@@ -130,7 +130,7 @@ class PrivateLibvirtd:
     """
 
     def __init__(
-        self, directory: pathlib.Path, *, name: str = 'testhost', address: str = '127.0.0.1'
+        self, directory: pathlib.Path, *, name: str = 'testhost', address: str = '127.0.0.2'
     ) -> None:
         if len(str(directory)) > _LONGEST_DIRECTORY:
             raise exception.InvalidOption(
@@ -239,6 +239,7 @@ class PrivateLibvirtd:
         for source in self._binds():
             pathlib.Path(source).mkdir(parents=True, exist_ok=True)
         etc = self.directory / 'etc'
+        # Anything of loopback but 127.0.0.1, which libvirt refuses for this.
         received = f'migration_address = "{self.address}"\n'
         (etc / 'qemu.conf').write_text(QEMU_CONF + received)
         (etc / 'libvirtd.conf').write_text(
