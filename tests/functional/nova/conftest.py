@@ -137,7 +137,9 @@ def driver_process(
     reach: pathlib.Path,
 ) -> NovaProcess:
     """Return a process with one LibvirtDriver, which can migrate guests."""
-    given['options'] |= {'DEFAULT': {'host': libvirtd.name}}
+    # The number in the usual name is the instance's in a database that all hosts have.
+    names = {'host': libvirtd.name, 'instance_name_template': 'instance-%(uuid)s'}
+    given['options'] |= {'DEFAULT': names}
     given['options']['libvirt'] |= {
         'live_migration_uri': f'qemu+unix:///system?socket={reach}/%s',
         'live_migration_inbound_addr': libvirtd.address,
