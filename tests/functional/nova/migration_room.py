@@ -16,6 +16,7 @@ import typing
 from unittest import mock
 
 import fixtures
+import libvirt
 from nova import objects
 from nova.compute import manager
 from nova.compute import vm_states
@@ -123,13 +124,13 @@ class MigrationRoom(DriverRoom):
             raise
         return _sent(data)
 
-    def live_migration(self, uuid: str, destination: str, given: Primitive) -> str:
-        """Let the guest move, on the source; return how it ended.
+    def live_migration(self, uuid: str, destination: str, given: Primitive) -> tuple[str, str]:
+        """Let the guest move, on the source.
 
         Nova's driver starts it in one thread and watches it in another, and calls what
-        is to be done afterwards.
+        is to be done afterwards; then it raises what libvirt has said.
 
-        :returns: completed, failed or cancelled
+        :returns: completed, failed or cancelled, and what libvirt has said
         """
         instance = self._instance(uuid)
         data = self._received(given)
@@ -143,11 +144,15 @@ class MigrationRoom(DriverRoom):
         def rolled_back(*_: object, migration_status: str = 'failed') -> None:
             ended.append(migration_status)
 
-        self.driver.live_migration(
-            self.context, instance, destination, completed, rolled_back, False, data
-        )
+        said = ''
+        try:
+            self.driver.live_migration(
+                self.context, instance, destination, completed, rolled_back, False, data
+            )
+        except libvirt.libvirtError as error:
+            said = str(error)
         (one,) = ended
-        return one
+        return one, said
 
     def post_live_migration_at_destination(self, uuid: str) -> None:
         """Take the guest over, on the destination."""

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import json
 import pathlib
 import typing
 
@@ -29,19 +30,24 @@ import pytest
 from tests.functional import test_cli
 from tests.functional.nova.conftest import driver_process
 from tests.functional.nova.conftest import settings
+from tests.functional.nova.process import NovaFailed
 from tests.functional.nova.process import NovaProcess
 from tests.functional.nova.storages import MIB
 from tests.functional.nova.storages import RbdStorage
 from tests.functional.nova.storages import Storage
 from tests.functional.nova.test_libvirt_driver import rows
+from tests.long import LONG
 from volumedrivers.attachment import manager
 from volumedrivers.attachment.journal import Journal
 from volumedrivers.libvirt.hypervisor import Hypervisor
+from volumedrivers.testing import server
 from volumedrivers.testing.libvirtd import PrivateLibvirtd
 from volumedrivers.testing.qemu_io import GuestIO
 
 MakeStorage = Callable[[str], Storage]
 _BLOCK = 65536
+# What only this package's drivers read of a connection_info.
+_OURS = 'volumedrivers_source'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +118,7 @@ class Move:
 
     :ivar uuid: of the instance and of its guest
     :ivar data: what the hosts have told each other, as Nova sends it
+    :ivar told: what Cinder says of the volumes to each host
     """
 
     def __init__(self, source: Host, destination: Host, make_storage: MakeStorage) -> None:
@@ -119,35 +126,35 @@ class Move:
         self.destination = destination
         self.uuid = ''
         self.data: dict[str, typing.Any] = {}
-        self._make = make_storage
         self.volumes: list[Storage] = []
+        self.told: dict[str, dict[str, typing.Any]] = {}
+        self._make = make_storage
 
-    def make_storage(self, kind: str) -> Storage:
+    def make_storage(self, kind: str, *, multiattach: bool = False) -> Storage:
         """Make a volume that both hosts can reach."""
         made = self._make(kind)
         if isinstance(made, RbdStorage):
             made.share_secret(self.destination.hypervisor)
         self.volumes.append(made)
+        self.told[made.volume_id] = {**made.connection_info(), 'multiattach': multiattach}
         return made
 
-    def start(self, *others: str) -> None:
-        """Start the instance on its source, with volumes of some kinds."""
+    def start(self, kind: str, *, multiattach: bool = False) -> None:
+        """Start the instance on its source, with a volume."""
         root = self.make_storage('local')
         self.uuid = self.source.room.call('spawn', root.connection_info())
-        for letter, kind in zip('bcdef', others, strict=False):
-            volume = self.make_storage(kind)
-            self.source.room.call('attach', self.uuid, volume.connection_info(), f'sd{letter}')
+        volume = self.make_storage(kind, multiattach=multiattach)
+        self.source.room.call('attach', self.uuid, self.told[volume.volume_id], 'sdb')
 
     def prepare(self) -> None:
         """Check both hosts, and connect the volumes to the destination."""
         there, here = self.destination.room, self.source.room
-        new = {volume.volume_id: volume.connection_info() for volume in self.volumes}
         there.call(
             'expect',
             self.uuid,
             self.source.libvirtd.name,
             [
-                (new[info['volume_id']], device, index)
+                (self.told[info['volume_id']], device, index)
                 for info, device, index in here.call('mappings', self.uuid)
             ],
         )
@@ -156,10 +163,30 @@ class Move:
         there.call('end_check_at_destination', data)
         self.data = there.call('pre_live_migration', self.uuid, self.data)
 
-    def go(self) -> str:
-        """Migrate; return how that ended."""
+    def told_back(self) -> dict[str, typing.Any]:
+        """Return connection_info of the destination, as the source has learned it."""
+        infos = [
+            json.loads(one['nova_object.data']['connection_info_json'])
+            for one in self.data['nova_object.data']['bdms']
+        ]
+        return {info['serial']: info for info in infos}
+
+    def go(self) -> tuple[str, str]:
+        """Migrate; return how that ended, and what libvirt has said."""
         name = self.destination.libvirtd.name
-        return self.source.room.call('live_migration', self.uuid, name, self.data)
+        ended, said = self.source.room.call('live_migration', self.uuid, name, self.data)
+        return ended, said
+
+    def roll_back(self, *, volumes: bool = True) -> None:
+        """Do what the source's nova-compute then asks for.
+
+        :param volumes: it knows that the destination has connected them
+        """
+        if volumes:
+            self.source.room.call('rollback_live_migration_at_source', self.uuid, self.data)
+            for volume in self.volumes:
+                self.destination.room.call('remove_volume_connection', self.uuid, volume.volume_id)
+        self.destination.room.call('rollback_live_migration_at_destination', self.uuid, self.data)
 
 
 @pytest.fixture
@@ -171,6 +198,7 @@ def move(source: Host, destination: Host, make_storage: MakeStorage) -> Iterator
             host.room.call('destroy', made.uuid)
     for host in (source, destination):
         assert host.rows(made.uuid) == {}
+        assert host.command.json('audit') == []
         assert made.uuid not in host.guests()
 
 
@@ -206,10 +234,9 @@ def test_live_migration(
     assert destination.rows(move.uuid) == {
         volume_id: 'nova' for volume_id in ids if after == 'ours'
     }
-    bdms = {one['nova_object.data']['serial'] for one in move.data['nova_object.data']['bdms']}
-    assert bdms == ids
+    assert set(move.told_back()) == ids
 
-    assert move.go() == 'completed'
+    assert move.go() == ('completed', '')
     assert source.rows(move.uuid) == {}
     assert move.uuid not in source.guests()
     destination.room.call('post_live_migration_at_destination', move.uuid)
@@ -230,3 +257,124 @@ def test_live_migration(
     assert volume.read(2 * MIB, _BLOCK) == b'\x77' * _BLOCK
     destination.room.call('destroy', move.uuid)
     assert root.users() == 0
+
+
+@pytest.fixture
+def multiattach() -> bool:
+    """Whether Cinder lets several servers have the volume at once."""
+    return False
+
+
+@pytest.fixture
+def connected(move: Move, source: Host, destination: Host, multiattach: bool) -> Iterator[Move]:
+    """An instance of which the destination has connected the volumes.
+
+    Whatever becomes of that, it goes on where it is.
+    """
+    for host in (source, destination):
+        host.room.call('restart', True)
+    move.start('iscsi', multiattach=multiattach)
+    _, volume = move.volumes
+    before = source.rows(move.uuid)
+    assert set(before) == {each.volume_id for each in move.volumes}
+    source.io(move.uuid).write(volume.alias, 0x5A, MIB, _BLOCK)
+    move.prepare()
+    assert destination.rows(move.uuid) == before
+    yield move
+    assert source.rows(move.uuid) == before
+    assert volume.users() == 1
+    source.io(move.uuid).read(volume.alias, 0x5A, MIB, _BLOCK)
+    source.io(move.uuid).write(volume.alias, 0x77, 2 * MIB, _BLOCK)
+    destination.room.call('forget', move.uuid)
+    source.room.call('detach', move.uuid, volume.volume_id)
+    assert volume.read(2 * MIB, _BLOCK) == b'\x77' * _BLOCK
+
+
+def test_destination_that_is_not_reached(
+    connected: Move, source: Host, destination: Host, reach: pathlib.Path
+) -> None:
+    """The guest has not left when it fails; both sides of Nova undo what they did."""
+    place = reach / destination.libvirtd.address
+    place.unlink()
+    try:
+        ended, said = connected.go()
+    finally:
+        place.symlink_to(destination.libvirtd.socket)
+    assert (ended, place.name in said) == ('failed', True), said
+    connected.roll_back()
+    assert destination.rows(connected.uuid) == {}
+
+
+@LONG
+def test_destination_that_refuses_the_guest(
+    connected: Move, source: Host, destination: Host
+) -> None:
+    """libvirt of the destination has begun when it fails: it has no password for QEMU."""
+    _, volume = connected.volumes
+    secret = connected.told_back()[volume.volume_id]['data'][_OURS]['secret_uuid']
+    destination.hypervisor.change(
+        'lose a secret', lambda libvirt: libvirt.secretLookupByUUIDString(secret).undefine()
+    )
+    ended, said = connected.go()
+    assert (ended, secret in said) == ('failed', True), said
+    assert connected.uuid not in destination.guests()
+    connected.roll_back()
+    assert destination.rows(connected.uuid) == {}
+
+
+@LONG
+def test_what_nova_leaves_on_the_destination(connected: Move, destination: Host) -> None:
+    """Where Nova takes it that nothing was connected, this host knows better.
+
+    So it is when the network of the destination is not ready in time.
+    """
+    connected.roll_back(volumes=False)
+    left = {volume.volume_id for volume in connected.volumes}
+    assert set(destination.rows(connected.uuid)) == left
+    found = destination.command.json('audit', code=8)
+    assert {(one['kind'], one['volume_id']) for one in found} == {
+        ('guest-gone', volume_id) for volume_id in left
+    }
+    for volume_id in left:
+        destination.command.run('detach', connected.uuid, volume_id)
+    assert destination.rows(connected.uuid) == {}
+
+
+@LONG
+def test_destination_that_cannot_connect(move: Move, source: Host, destination: Host) -> None:
+    """What it had connected before, Nova lets it disconnect at once."""
+    for host in (source, destination):
+        host.room.call('restart', True)
+    move.start('iscsi')
+    _, volume = move.volumes
+    elsewhere = volume.connection_info()
+    elsewhere['data']['target_portal'] = f'127.0.0.1:{server.free_port()}'
+    move.told[volume.volume_id] = elsewhere
+    with pytest.raises(NovaFailed, match='does not answer'):
+        move.prepare()
+    assert destination.rows(move.uuid) == {}
+    move.roll_back(volumes=False)
+    destination.room.call('forget', move.uuid)
+    assert set(source.rows(move.uuid)) == {each.volume_id for each in move.volumes}
+    source.io(move.uuid).write(volume.alias, 0x77, MIB, _BLOCK)
+
+
+@LONG
+@pytest.mark.parametrize('multiattach', [True])
+def test_another_guest_of_the_destination_has_the_volume(
+    connected: Move, destination: Host, make_storage: MakeStorage
+) -> None:
+    """Users are counted on the host that is asked to disconnect, not on the instance's."""
+    _, volume = connected.volumes
+    other = destination.room.call('spawn', make_storage('local').connection_info())
+    try:
+        destination.room.call('attach', other, connected.told[volume.volume_id], 'sdb')
+        assert volume.users() == 2
+        connected.roll_back()
+        destination.room.call('hard_reboot', other)
+        assert volume.users() == 2
+        destination.io(other).read(volume.alias, 0x5A, MIB, _BLOCK)
+        assert volume.volume_id in destination.rows(other)
+    finally:
+        destination.room.call('destroy', other)
+    assert destination.rows(other) == {}
