@@ -73,6 +73,11 @@ class Host:
         """Return the uuids of all that libvirt knows, also of those that do not run."""
         return {guest.uuid for guest in self.hypervisor.guests()}
 
+    def passwords(self, uuid: str) -> set[str]:
+        """Return for what libvirt has passwords that were made for the instance."""
+        secrets = self.hypervisor.ask('list secrets', lambda asked: asked.listAllSecrets())
+        return {one.usageID() for one in secrets if uuid in one.usageID()}
+
     def io(self, uuid: str) -> GuestIO:
         guest = self.hypervisor.guest(uuid)
         return GuestIO(guest, lambda: self.libvirtd.guest_log(guest.name))
@@ -198,6 +203,7 @@ def move(source: Host, destination: Host, make_storage: MakeStorage) -> Iterator
             host.room.call('destroy', made.uuid)
     for host in (source, destination):
         assert host.rows(made.uuid) == {}
+        assert host.passwords(made.uuid) == set()
         assert host.command.json('audit') == []
         assert made.uuid not in host.guests()
 
@@ -238,6 +244,7 @@ def test_live_migration(
 
     assert move.go() == ('completed', '')
     assert source.rows(move.uuid) == {}
+    assert source.passwords(move.uuid) == set()
     assert move.uuid not in source.guests()
     destination.room.call('post_live_migration_at_destination', move.uuid)
     assert volume.users() == 1
@@ -246,6 +253,7 @@ def test_live_migration(
     there.write(volume.alias, 0x77, 2 * MIB, _BLOCK)
     source.room.call('forget', move.uuid)
     if kind == 'iscsi':
+        assert destination.passwords(move.uuid)
         for persistent in (False, True):
             assert initiators(destination, move.uuid, persistent) == {
                 'iqn.2020-01.test:other-host'
