@@ -16,7 +16,6 @@ import typing
 from unittest import mock
 
 import fixtures
-import libvirt
 from nova import objects
 from nova.compute import manager
 from nova.compute import vm_states
@@ -80,7 +79,8 @@ class MigrationRoom(DriverRoom):
         """Take out of this host's database what only the other one has from now on."""
         for mapping in self._mappings(uuid):
             mapping.destroy()
-        self._instance(uuid).destroy()
+        # It may come back, and is known by its uuid.
+        self._instance(uuid).destroy(hard_delete=True)
 
     def check_at_destination(self, uuid: str, source: Primitive) -> Primitive:
         """Begin the checks, on the destination; they go on at the source.
@@ -128,9 +128,9 @@ class MigrationRoom(DriverRoom):
         """Let the guest move, on the source.
 
         Nova's driver starts it in one thread and watches it in another, and calls what
-        is to be done afterwards; then it raises what libvirt has said.
+        is to be done afterwards; then it raises why it has failed.
 
-        :returns: completed, failed or cancelled, and what libvirt has said
+        :returns: completed, failed or cancelled, and what was raised
         """
         instance = self._instance(uuid)
         data = self._received(given)
@@ -149,10 +149,19 @@ class MigrationRoom(DriverRoom):
             self.driver.live_migration(
                 self.context, instance, destination, completed, rolled_back, False, data
             )
-        except libvirt.libvirtError as error:
-            said = str(error)
+        except Exception as error:
+            if not ended:
+                raise
+            said = f'{type(error).__name__}: {error}'
         (one,) = ended
         return one, said
+
+    def slow_down(self, bandwidth: int) -> None:
+        """Let migrations from here take their time.
+
+        :param bandwidth: MiB a second; 0: no limit
+        """
+        CONF.set_override('live_migration_bandwidth', bandwidth, group='libvirt')
 
     def post_live_migration_at_destination(self, uuid: str) -> None:
         """Take the guest over, on the destination."""

@@ -19,6 +19,7 @@ through Nova's messages.
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -36,6 +37,7 @@ from tests.functional.nova.storages import MIB
 from tests.functional.nova.storages import RbdStorage
 from tests.functional.nova.storages import Storage
 from tests.functional.nova.test_libvirt_driver import rows
+from tests.lab.waiting import wait_until
 from tests.long import LONG
 from volumedrivers.attachment import manager
 from volumedrivers.attachment.journal import Journal
@@ -177,10 +179,15 @@ class Move:
         return {info['serial']: info for info in infos}
 
     def go(self) -> tuple[str, str]:
-        """Migrate; return how that ended, and what libvirt has said."""
+        """Migrate; return how that ended, and what Nova's driver has raised."""
         name = self.destination.libvirtd.name
         ended, said = self.source.room.call('live_migration', self.uuid, name, self.data)
         return ended, said
+
+    def arrive(self) -> None:
+        """End a migration that was successful."""
+        self.destination.room.call('post_live_migration_at_destination', self.uuid)
+        self.source.room.call('forget', self.uuid)
 
     def roll_back(self, *, volumes: bool = True) -> None:
         """Do what the source's nova-compute then asks for.
@@ -246,12 +253,11 @@ def test_live_migration(
     assert source.rows(move.uuid) == {}
     assert source.passwords(move.uuid) == set()
     assert move.uuid not in source.guests()
-    destination.room.call('post_live_migration_at_destination', move.uuid)
+    move.arrive()
     assert volume.users() == 1
     there = destination.io(move.uuid)
     there.read(volume.alias, 0x5A, MIB, _BLOCK)
     there.write(volume.alias, 0x77, 2 * MIB, _BLOCK)
-    source.room.call('forget', move.uuid)
     if kind == 'iscsi':
         assert destination.passwords(move.uuid)
         for persistent in (False, True):
@@ -386,3 +392,63 @@ def test_another_guest_of_the_destination_has_the_volume(
     finally:
         destination.room.call('destroy', other)
     assert destination.rows(other) == {}
+
+
+@LONG
+def test_source_has_no_driver_for_what_the_destination_connects(
+    connected: Move, source: Host, destination: Host
+) -> None:
+    """Nova describes the disk of the destination with the drivers of the source.
+
+    Its own one has no words for a volume that QEMU logs in to.
+    """
+    source.room.call('restart', False)
+    assert connected.go() == ('failed', "KeyError: 'device_path'")
+    connected.roll_back()
+    assert destination.rows(connected.uuid) == {}
+    source.room.call('restart', True)
+
+
+@LONG
+def test_migration_that_is_cancelled(connected: Move, source: Host, destination: Host) -> None:
+    """QEMU of the destination has opened the volume by then."""
+    guest = source.hypervisor.domain(connected.uuid)
+    source.room.call('slow_down', 1)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            going = pool.submit(connected.go)
+            wait_until(
+                lambda: going.done() or guest.jobStats().get('memory_processed', 0) > 0,
+                'memory on its way',
+            )
+            assert connected.uuid in destination.guests()
+            guest.abortJob()
+            ended, said = going.result()
+    finally:
+        source.room.call('slow_down', 0)
+    # Nova looks twice a second, and misses how it ended.
+    assert (ended in ('cancelled', 'failed'), 'canceled' in said) == (True, True), said
+    assert connected.uuid not in destination.guests()
+    connected.roll_back()
+    assert destination.rows(connected.uuid) == {}
+
+
+@LONG
+def test_there_and_back(move: Move, source: Host, destination: Host) -> None:
+    for host in (source, destination):
+        host.room.call('restart', True)
+    move.start('iscsi')
+    _, volume = move.volumes
+    source.io(move.uuid).write(volume.alias, 0x5A, MIB, _BLOCK)
+    for here, there in ((source, destination), (destination, source)):
+        move.source, move.destination = here, there
+        move.prepare()
+        assert move.go() == ('completed', '')
+        move.arrive()
+        assert here.rows(move.uuid) == {}
+        assert here.passwords(move.uuid) == set()
+        there.io(move.uuid).read(volume.alias, 0x5A, MIB, _BLOCK)
+        assert volume.users() == 1
+    source.room.call('hard_reboot', move.uuid)
+    source.io(move.uuid).read(volume.alias, 0x5A, MIB, _BLOCK)
+    source.room.call('detach', move.uuid, volume.volume_id)
