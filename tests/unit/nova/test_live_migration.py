@@ -109,3 +109,17 @@ def test_source_that_qemu_opens_is_told_whole(adapter: NovaVolumeDriver) -> None
     (found,) = disk_of(adapter, data).findall('source')
     assert found.find('host').get('name') == '192.0.2.9'
     assert found.find('initiator/iqn').get('name') == 'iqn.1994-05.com.redhat:there'
+
+
+def test_kind_of_disk_stays_that_of_the_source(adapter: NovaVolumeDriver) -> None:
+    """Nova takes over what is in the element, not its type: both hosts need the same client."""
+    data = told_by_the_other_host(
+        volumedrivers_source={
+            'protocol': 'iscsi',
+            'name': 'iqn.2010-10.org.openstack:volume-1/1',
+            'hosts': [{'name': '192.0.2.9', 'port': 3260}],
+        }
+    )
+    disk = disk_of(adapter, data)
+    assert disk.find('source').get('protocol') == 'iscsi'
+    assert disk.get('type') == 'block'
