@@ -355,6 +355,27 @@ def test_what_nova_leaves_on_the_destination(connected: Move, destination: Host)
 
 
 @LONG
+def test_again_after_nova_left_it_on_the_destination(
+    move: Move, source: Host, destination: Host
+) -> None:
+    """What is there already is connected once more, and guest and row come together."""
+    for host in (source, destination):
+        host.room.call('restart', True)
+    move.start('iscsi')
+    _, volume = move.volumes
+    source.io(move.uuid).write(volume.alias, 0x5A, MIB, _BLOCK)
+    move.prepare()
+    move.roll_back(volumes=False)
+    destination.room.call('forget', move.uuid)
+    move.prepare()
+    assert move.go() == ('completed', '')
+    move.arrive()
+    assert source.rows(move.uuid) == {}
+    destination.io(move.uuid).read(volume.alias, 0x5A, MIB, _BLOCK)
+    assert destination.command.json('audit') == []
+
+
+@LONG
 def test_destination_that_cannot_connect(move: Move, source: Host, destination: Host) -> None:
     """What it had connected before, Nova lets it disconnect at once."""
     for host in (source, destination):
