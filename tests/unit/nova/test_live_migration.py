@@ -71,9 +71,9 @@ def told_by_the_other_host(**data: object) -> typing.Any:
     return objects.LibvirtLiveMigrateData(bdms=[bdm])
 
 
-def disk_of(adapter: NovaVolumeDriver, data: typing.Any) -> typing.Any:
+def disk_of(adapter: NovaVolumeDriver, data: typing.Any, domain: str = DOMAIN) -> typing.Any:
     updated = migration._update_volume_xml(
-        etree.fromstring(DOMAIN), data, None, adapter.get_config
+        etree.fromstring(domain), data, None, adapter.get_config
     )
     first, second = updated.findall('./devices/disk')
     assert second.find('source').get('file') == '/var/lib/nova/instances/1/disk'
@@ -123,3 +123,12 @@ def test_kind_of_disk_stays_that_of_the_source(adapter: NovaVolumeDriver) -> Non
     disk = disk_of(adapter, data)
     assert disk.find('source').get('protocol') == 'iscsi'
     assert disk.get('type') == 'block'
+
+
+def test_lun_keeps_the_path_of_the_source(adapter: NovaVolumeDriver) -> None:
+    """It has no serial that Nova could find it by; so its path has to be the same on both."""
+    serial = f'<serial>{fake.VOLUME_ID}</serial>'
+    assert serial in DOMAIN
+    domain = DOMAIN.replace(serial, '').replace("device='disk'", "device='lun'", 1)
+    disk = disk_of(adapter, told_by_the_other_host(), domain)
+    assert disk.find('source').get('dev') == HERE
