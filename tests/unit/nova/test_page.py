@@ -23,16 +23,19 @@ ROOT = pathlib.Path(__file__).parents[3]
 PAGE = (ROOT / 'doc/source/nova.rst').read_text(encoding='utf-8')
 
 
-def test_every_weakness_is_there_once_and_its_tests_exist() -> None:
+def test_every_weakness_is_there_once_with_a_test() -> None:
     rows = re.split(r'^   \* - (?=W\d)', PAGE, flags=re.MULTILINE)[1:]
     assert [row.split(maxsplit=1)[0] for row in rows] == [f'W{n}' for n in range(1, 33)]
     for row in rows:
-        named = re.findall(r'``tests/((?:\w+/)+\w+\.py)::([\w:]+)``', row)
-        assert named, row
-        assert row.count('``tests/') == len(named), row
-        for file, name in named:
-            assert name in names_of_tests(ROOT / 'tests' / file), f'{file}::{name}'
+        assert '``tests/' in row, row
         assert re.search(r'^     - (removed|less|told|Nova\'s)$', row, re.MULTILINE), row
+
+
+def test_tests_exist() -> None:
+    named = re.findall(r'``tests/((?:\w+/)+\w+\.py)::([\w:]+)``', PAGE)
+    assert PAGE.count('``tests/') == len(named)
+    for file, name in named:
+        assert name in names_of_tests(ROOT / 'tests' / file), f'{file}::{name}'
 
 
 def test_options_exist() -> None:
