@@ -144,6 +144,8 @@ def driver_process(
         'live_migration_uri': f'qemu+unix:///system?socket={reach}/%s',
         'live_migration_inbound_addr': libvirtd.address,
     }
+    # One thing is done at a time; where something is locked nevertheless, that is meant.
+    given['options']['volumedrivers']['lock_timeout'] = 1.0
     room = 'tests.functional.nova.migration_room:MigrationRoom'
     return NovaProcess(room, given, pathlib.Path(given['directory']) / 'nova.log')
 

@@ -26,6 +26,7 @@ from nova.virt import block_device as driver_block_device
 from nova.volume import cinder
 
 from tests.functional.nova.driver_room import DriverRoom
+from volumedrivers.nova import services
 
 CONF = nova.conf.CONF
 
@@ -162,6 +163,15 @@ class MigrationRoom(DriverRoom):
         :param bandwidth: MiB a second; 0: no limit
         """
         CONF.set_override('live_migration_bandwidth', bandwidth, group='libvirt')
+
+    def hold(self, volume_id: str) -> None:
+        """Lock a volume, as another operation on this host would."""
+        context = services.get().manager.context
+        self._held = context.lock_volume(volume_id, 'look', 'nobody')
+
+    def let_go(self) -> None:
+        """Unlock what was locked."""
+        self._held.release()
 
     def post_live_migration_at_destination(self, uuid: str) -> None:
         """Take the guest over, on the destination."""

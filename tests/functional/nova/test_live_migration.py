@@ -455,6 +455,28 @@ def test_migration_that_is_cancelled(connected: Move, source: Host, destination:
 
 
 @LONG
+def test_source_that_cannot_disconnect(move: Move, source: Host, destination: Host) -> None:
+    """Nova goes on as if it had, and the journal keeps what it has not."""
+    for host in (source, destination):
+        host.room.call('restart', True)
+    move.start('iscsi')
+    _, volume = move.volumes
+    move.prepare()
+    source.room.call('hold', volume.volume_id)
+    try:
+        assert move.go() == ('completed', '')
+    finally:
+        source.room.call('let_go')
+    move.arrive()
+    assert set(source.rows(move.uuid)) == {volume.volume_id}
+    (found,) = source.command.json('audit', code=8)
+    assert (found['kind'], found['volume_id']) == ('guest-gone', volume.volume_id)
+    source.command.run('detach', move.uuid, volume.volume_id)
+    assert source.rows(move.uuid) == {}
+    destination.io(move.uuid).write(volume.alias, 0x5A, MIB, _BLOCK)
+
+
+@LONG
 def test_there_and_back(move: Move, source: Host, destination: Host) -> None:
     for host in (source, destination):
         host.room.call('restart', True)
