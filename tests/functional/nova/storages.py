@@ -106,10 +106,23 @@ class LoopStorage(Storage):
         self._image = self.directory / f'{self.volume_id}.raw'
         with self._image.open('wb') as image:
             image.truncate(SIZE)
-        self._device = _losetup('--find', '--show', str(self._image)).strip()
+        self._devices = [self._make_device()]
 
     def stop(self) -> None:
-        _losetup('--detach', self._device)
+        for device in self._devices:
+            _losetup('--detach', device)
+
+    def another_device(self) -> str:
+        """Return the path of a second device with the same content, as another host has one."""
+        self._devices.append(self._make_device())
+        return self._devices[-1]
+
+    def _make_device(self) -> str:
+        return _losetup('--find', '--show', str(self._image)).strip()
+
+    @property
+    def _device(self) -> str:
+        return self._devices[0]
 
     def connection_info(self) -> dict[str, typing.Any]:
         return self._described('local', device_path=self._device, volume_id=self.volume_id)

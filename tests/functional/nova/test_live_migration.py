@@ -34,6 +34,7 @@ from tests.functional.nova.conftest import settings
 from tests.functional.nova.process import NovaFailed
 from tests.functional.nova.process import NovaProcess
 from tests.functional.nova.storages import MIB
+from tests.functional.nova.storages import LoopStorage
 from tests.functional.nova.storages import RbdStorage
 from tests.functional.nova.storages import Storage
 from tests.functional.nova.test_libvirt_driver import rows
@@ -221,6 +222,13 @@ def initiators(host: Host, uuid: str, persistent: bool) -> set[str]:
     return {disk.source.initiator_iqn for disk in disks if disk.source.initiator_iqn}
 
 
+def sources(host: Host, uuid: str, volume: Storage) -> set[str | None]:
+    """Return the paths that both definitions of the guest name for a volume."""
+    guest = host.hypervisor.guest(uuid)
+    disks = [*guest.disks(), *guest.disks(persistent=True)]
+    return {disk.source.dev for disk in disks if disk.alias == volume.alias and disk.source}
+
+
 @pytest.mark.parametrize(
     ('before', 'after', 'kind'),
     rows(
@@ -271,6 +279,38 @@ def test_live_migration(
     assert volume.read(2 * MIB, _BLOCK) == b'\x77' * _BLOCK
     destination.room.call('destroy', move.uuid)
     assert root.users() == 0
+
+
+@pytest.mark.parametrize(
+    ('before', 'after'),
+    rows([('ours', 'ours'), ('nova', 'ours'), ('ours', 'nova')], []),
+)
+def test_device_that_is_called_otherwise_there(
+    move: Move, source: Host, destination: Host, before: str, after: str
+) -> None:
+    source.room.call('restart', before == 'ours')
+    destination.room.call('restart', after == 'ours')
+    move.start('local')
+    _, volume = move.volumes
+    assert isinstance(volume, LoopStorage)
+    source.io(move.uuid).write(volume.alias, 0x5A, MIB, _BLOCK)
+    here = move.told[volume.volume_id]['data']['device_path']
+    there = volume.another_device()
+    move.told[volume.volume_id] = {
+        **volume.connection_info(),
+        'data': {**volume.connection_info()['data'], 'device_path': there},
+    }
+    assert sources(source, move.uuid, volume) == {here}
+
+    move.prepare()
+    assert move.go() == ('completed', '')
+    move.arrive()
+    assert sources(destination, move.uuid, volume) == {there}
+    assert volume.users() == 0
+    destination.io(move.uuid).read(volume.alias, 0x5A, MIB, _BLOCK)
+    destination.room.call('hard_reboot', move.uuid)
+    assert sources(destination, move.uuid, volume) == {there}
+    destination.room.call('detach', move.uuid, volume.volume_id)
 
 
 @pytest.fixture
