@@ -184,8 +184,12 @@ class NovaVolume:
         return [row for row in self.nova.bench.rows() if row['volume_id'] == self.id]
 
     def paths(self) -> int:
-        """Return how many lead to it, by the target's own account."""
-        return len(self._storage.seen_by_target(volume_id=self.id))
+        """Return how many lead to it, by the kernel's account."""
+        return typing.cast(int, self.nova.bench.paths(volume_id=self.id))
+
+    def seen_by_target(self) -> list[str]:
+        """Return what the target has of the host."""
+        return typing.cast(list[str], self._storage.seen_by_target(volume_id=self.id))
 
 
 def _for_nova(made: dict[str, typing.Any]) -> dict[str, typing.Any]:

@@ -84,7 +84,7 @@ def test_nova_life(volume: NovaVolume, row: rows.Row) -> None:
 
     volume.detach()
     assert not volume.in_guest()
-    assert volume.paths() == 0
+    assert volume.seen_by_target() == []
     assert volume.nova.bench.traces() == []
 
 
@@ -107,7 +107,7 @@ def test_nova_swap(volume: NovaVolume, nova: LabNova, row: rows.Row) -> None:
         volume.attach()
         volume.write(0x5A)
         nova.call('swap', volume_id=volume.id, new=other.connection_info)
-        assert (volume.rows(), volume.paths()) == ([], 0)
+        assert (volume.rows(), volume.seen_by_target()) == ([], [])
         assert [record['manager'] for record in other.rows()] == ['nova']
         assert other.paths() == row.paths
         assert other.is_stored(0x5A)
@@ -125,7 +125,7 @@ def test_nova_switch(volume: NovaVolume, row: rows.Row) -> None:
     volume.grow(2 * SIZE)
     assert volume.size_in_guest() == 2 * SIZE
     volume.detach()
-    assert volume.paths() == 0
+    assert volume.seen_by_target() == []
     assert volume.nova.bench.traces() == []
 
 
@@ -136,7 +136,7 @@ def test_nova_switch_back(volume: NovaVolume) -> None:
     volume.grow(2 * SIZE)
     assert volume.size_in_guest() == 2 * SIZE
     volume.detach()
-    assert volume.paths() == 0
+    assert volume.seen_by_target() == []
     assert [finding['kind'] for finding in volume.nova.bench.audit()] == ['not-in-guest']
     volume.forgotten()
     assert volume.nova.bench.audit() == []

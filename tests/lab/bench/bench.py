@@ -200,6 +200,15 @@ class Bench:
         """Return the journal's rows: key, operation, step and the rest, as data."""
         return [vars_of(record) for record in self.manager.context.journal.find()]
 
+    def paths(self, volume_id: str) -> int:
+        """Return how many ways the kernel has to a volume that is in the journal."""
+        (record,) = (
+            row for row in self.manager.context.journal.find() if row.volume_id == volume_id
+        )
+        assert record.volume is not None
+        assert record.volume.path is not None
+        return facts.paths(record.volume.path)
+
     def hangs(self) -> bool:
         """Say whether a session with the same state has stopped where it was told to."""
         return self._hanging.exists()

@@ -13,6 +13,7 @@
 """What this host is to storage, read from the kernel and its files, past os-brick."""
 
 import pathlib
+import re
 import socket
 import typing
 
@@ -43,3 +44,14 @@ def _setting(path: str, name: str) -> str | None:
         if line.startswith(name):
             return line.removeprefix(name).strip()
     return None
+
+
+def paths(device: str) -> int:
+    """Return how many ways lead to a block device: of a map, or of NVMe's own multipath."""
+    known = pathlib.Path('/sys/class/block', pathlib.Path(device).resolve().name)
+    joined = list((known / 'slaves').iterdir())
+    if joined:
+        return len(joined)
+    above = (known / 'device').resolve()
+    controllers = [path for path in above.iterdir() if re.fullmatch(r'nvme\d+', path.name)]
+    return max(1, len(controllers))
