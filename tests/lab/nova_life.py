@@ -29,9 +29,6 @@ ROOM = 'tests.lab.nova.room:LabRoom'
 # Nova's imports and its databases, all of it emulated.
 TIMEOUT = 900.0  # seconds
 
-# The back end of the device that the server boots from.
-ROOT = 'lvm'
-
 # Where a test writes and reads.
 OFFSET = MIB
 LENGTH = MIB // 4
@@ -40,14 +37,16 @@ LENGTH = MIB // 4
 class LabNova:
     """Nova's LibvirtDriver on a host, with one server; a context manager.
 
+    :param root: connection_info of the volume that the server boots from
     :ivar bench: looks at the host and at the guest; the journal is the same
     :ivar guest: what the server is called in libvirt
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, root: dict[str, typing.Any]) -> None:
         self.host = host
         self.bench: Session
         self.guest = ''
+        self._root = root
         self._room: Session
         self._uuid = ''
         self._exit = contextlib.ExitStack()
@@ -60,10 +59,7 @@ class LabNova:
             entered.callback(self._room.end, TIMEOUT)
             self.bench = self.host.benches().open(BENCH, options={'volume_use_multipath': True})
             entered.callback(self.bench.end)
-            storage = self.host.storage()
-            root = storage.make_volume(backend=ROOT, size=SIZE, variant={})
-            entered.callback(storage.delete, volume_id=root['volume_id'])
-            self._uuid = self._room.call('spawn', TIMEOUT, root=_for_nova(root))
+            self._uuid = self._room.call('spawn', TIMEOUT, root=self._root)
             entered.callback(self.call, 'destroy')
             self.guest = self.call('name')
             self.bench.remember_traces()
@@ -130,7 +126,7 @@ class NovaVolume:
     @property
     def connection_info(self) -> dict[str, typing.Any]:
         """What Cinder gives to Nova."""
-        return _for_nova(self._made)
+        return for_nova(self._made)
 
     def attach(self, device: str = 'sdb') -> None:
         """Let Nova attach it."""
@@ -192,6 +188,7 @@ class NovaVolume:
         return typing.cast(list[str], self._storage.seen_by_target(volume_id=self.id))
 
 
-def _for_nova(made: dict[str, typing.Any]) -> dict[str, typing.Any]:
+def for_nova(made: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """Return what Cinder gives to Nova of a volume that the storage has made."""
     volume_id = made['volume_id']
     return {**made['connection_info'], 'serial': volume_id, 'volume_id': volume_id}

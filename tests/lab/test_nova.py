@@ -17,6 +17,7 @@ What nova-compute does with a volume, on a real kernel with real paths.
 
 from collections.abc import Iterator
 import contextlib
+import typing
 
 import pytest
 
@@ -26,6 +27,7 @@ from tests.lab.life import SIZE
 from tests.lab.nova_life import LENGTH
 from tests.lab.nova_life import LabNova
 from tests.lab.nova_life import NovaVolume
+from tests.lab.nova_life import for_nova
 from tests.lab.waiting import WaitedInVain
 from tests.lab.waiting import wait_until
 
@@ -36,10 +38,18 @@ _OWN = 'nova.virt.libvirt.volume.'
 
 
 @pytest.fixture(scope='module')
-def nova(host: Host) -> Iterator[LabNova]:
+def root(host: Host) -> Iterator[dict[str, typing.Any]]:
+    """What a server boots from: connection_info of a device of the host itself."""
+    made = host.storage().make_volume(backend='lvm', size=SIZE, variant={})
+    yield for_nova(made)
+    host.storage().delete(volume_id=made['volume_id'])
+
+
+@pytest.fixture(scope='module')
+def nova(host: Host, root: dict[str, typing.Any]) -> Iterator[LabNova]:
     """Nova with one server for all rows; nothing of it is left afterwards."""
     before = host.left_behind()
-    with LabNova(host) as opened:
+    with LabNova(host, root) as opened:
         yield opened
     with contextlib.suppress(WaitedInVain):
         # udev takes names away later.
