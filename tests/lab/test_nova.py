@@ -147,7 +147,8 @@ def test_nova_switch_back(volume: NovaVolume) -> None:
     assert volume.size_in_guest() == 2 * SIZE
     volume.detach()
     assert volume.seen_by_target() == []
-    assert [finding['kind'] for finding in volume.nova.bench.audit()] == ['not-in-guest']
+    found = {(finding['volume_id'], finding['kind']) for finding in volume.nova.bench.audit()}
+    assert found == {(volume.id, 'not-in-guest'), (volume.id, 'device-gone')}
     volume.forgotten()
     assert volume.nova.bench.audit() == []
     assert volume.nova.bench.traces() == []

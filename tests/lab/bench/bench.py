@@ -48,6 +48,9 @@ DEVICE_NAME_TIMEOUT = 60.0  # seconds
 ENCRYPT_TIMEOUT = 600.0  # seconds
 
 
+# Seconds that udev may take to remove the names of a device that is gone.
+NAMES_TAKEN_AWAY = 5.0
+
 # Seconds that storage may take, after a host has let go of a volume, to take the
 # device away: by protocols for which the vendor's client does that, not os-brick.
 TAKEN_AWAY = dict.fromkeys(('lightos', 'scaleio', 'storpool', 'huaweisdshypervisor'), 20.0)
@@ -290,13 +293,16 @@ class Bench:
         """Return what is on the host and was not there at ``remember_traces``.
 
         And what was there and is not; one line each, ``+`` or ``-`` in front.
-        Looks again for a while where storage takes devices away by itself.
+        Looks again for a while where storage takes devices away by itself, and where
+        nothing but names is left.
         """
         grace = max((TAKEN_AWAY.get(each, 0.0) for each in self._types), default=0.0)
-        end = time.monotonic() + grace
+        began = time.monotonic()
         while True:
             found = traces.difference(self._before, traces.now(self.hypervisor, self.manager))
-            if not found or time.monotonic() >= end:
+            names = all(traces.is_name(line) for line in found)
+            passed = time.monotonic() - began
+            if not found or passed >= max(grace, NAMES_TAKEN_AWAY if names else 0.0):
                 return found
             time.sleep(0.2)
 

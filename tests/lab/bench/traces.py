@@ -22,6 +22,7 @@ import pathlib
 import typing
 
 SYS = pathlib.Path('/sys')
+_NAME = 'name of a device'
 DISK_LINKS = pathlib.Path('/dev/disk')
 
 
@@ -29,7 +30,7 @@ def now(hypervisor: typing.Any, manager: typing.Any) -> dict[str, set[str]]:
     """Return everything that is on this host, by kind."""
     return {
         'block device': set(_names(SYS / 'class/block')),
-        'name of a device': set(_links()),
+        _NAME: set(_links()),
         'SCSI device': set(_names(SYS / 'class/scsi_device')),
         'iSCSI session': set(_names(SYS / 'class/iscsi_session')),
         'iSCSI record': set(_iscsi_records()),
@@ -57,6 +58,11 @@ def difference(before: dict[str, set[str]], after: dict[str, set[str]]) -> list[
     )
 
 
+def is_name(line: str) -> bool:
+    """Say whether a line of ``difference`` is about a name that a device has from udev."""
+    return line[2:].startswith(_NAME)
+
+
 def _names(directory: pathlib.Path, beginning: str = '') -> list[str]:
     try:
         return [name for name in os.listdir(directory) if name.startswith(beginning)]
@@ -70,9 +76,6 @@ def _links() -> Iterator[str]:
         # Every disk has a name by its number in a sequence, and loses it when
         # the lab's rules for udev come to it; the disk itself is counted.
         if not path.is_symlink() or path.parent.name == 'by-diskseq':
-            continue
-        # udev forgets this one where the paths of a map go before the map does.
-        if path.name.startswith('dm-name-') and not path.exists():
             continue
         yield str(path)
 
