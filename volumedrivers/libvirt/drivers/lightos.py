@@ -19,10 +19,13 @@ from volumedrivers.connection_info import LightOSData
 from volumedrivers.connection_info import NvmePortal
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
-from volumedrivers.libvirt.asked_paths import GRACE
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.driver import Capability
+
+# Seconds that nodes get to answer once one has: the discovery client connects them all the
+# same, so nothing is lost but the reason why a path is missing.
+_GRACE = 0.5
 
 
 class LightOSVolumeDriver(BlockDeviceDriver):
@@ -51,7 +54,7 @@ class LightOSVolumeDriver(BlockDeviceDriver):
             return {}
         portals = dict.fromkeys((way.portal.host, way.portal.port) for way in ways)
         result = self.context.endpoints.check(
-            'nvme', tuple(portals), timeout=self.conf.endpoint_timeout, grace=GRACE
+            'nvme', tuple(portals), timeout=self.conf.endpoint_timeout, grace=_GRACE
         )
         return dict(result.failed)
 
