@@ -13,6 +13,7 @@
 """Files and directories of the kernel that are commands: configfs, sysfs."""
 
 import os
+import errno
 import pathlib
 import subprocess
 
@@ -40,8 +41,11 @@ def read(path: pathlib.Path) -> str | None:
     """Return an attribute without the line's end; None: it is not there."""
     try:
         return path.read_text().rstrip('\n')
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError as error:
+        # The last is said of a device that goes while it is read.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV):
+            return None
+        raise
 
 
 def link(link: pathlib.Path, to: pathlib.Path) -> None:
