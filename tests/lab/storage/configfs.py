@@ -12,8 +12,8 @@
 
 """Files and directories of the kernel that are commands: configfs, sysfs."""
 
-import os
 import errno
+import os
 import pathlib
 import subprocess
 
