@@ -16,6 +16,7 @@ import traceback
 import types
 
 from os_brick import exception as brick_exception
+from os_brick.initiator.connectors import lightos
 from oslo_concurrency import processutils
 from oslo_config import cfg
 import pytest
@@ -198,6 +199,22 @@ def test_what_disconnect_raises(brick, connector, raised, force, expected):
         brick.disconnect('iscsi', 'v', PROPERTIES, None, force=force)
     assert type(caught.value) is expected
     assert caught.value.__cause__ is raised
+
+
+def test_lightos_waits_for_a_device_that_is_to_come_and_for_no_other(brick, monkeypatch):
+    made = []
+
+    def factory(*args, **options):
+        made.append(lightos.LightOSConnector('sudo'))
+        for name in ('connect_volume', 'disconnect_volume'):
+            setattr(made[-1], name, lambda *args, **kwargs: {'path': '/dev/nvme0n1'})
+        return made[-1]
+
+    module = bootstrap.load_os_brick()
+    monkeypatch.setattr(module.InitiatorConnector, 'factory', staticmethod(factory))
+    brick.connect('lightos', 'v1', {})
+    brick.disconnect('lightos', 'v1', {}, {}, force=False)
+    assert [each.WAIT_DEVICE_TIMEOUT for each in made] == [60, 1]
 
 
 def test_a_forced_removal_that_ends_with_a_chain_is_done(brick, connector, caplog):

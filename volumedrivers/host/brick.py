@@ -34,6 +34,11 @@ from volumedrivers.host import brick_logs
 
 LOG = logging.getLogger(__name__)
 
+# What LightOS's connector waits for a device, also for one that is only to be flushed and
+# removed: a minute, where what is on the host is seen at the first look.
+_WAIT = 'WAIT_DEVICE_TIMEOUT'
+_WAIT_AT_REMOVAL = 1  # seconds
+
 
 class Brick:
     """An os-brick connector of one protocol with fixed options.
@@ -98,6 +103,8 @@ class Brick:
         """
         call = self._call(driver_volume_type, volume_id, properties, device_info)
         connector = self._connector(call)
+        if hasattr(connector, _WAIT):
+            setattr(connector, _WAIT, _WAIT_AT_REMOVAL)
         try:
             with brick_logs.without(call.secrets):
                 connector.disconnect_volume(
