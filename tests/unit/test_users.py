@@ -227,12 +227,21 @@ class TestOfDirectory:
         assert self.of(users) == {'web1'}
 
     @pytest.mark.parametrize('running', [True, False])
-    def test_disk_whose_use_ends(self, users, guest, running):
+    def test_disk_whose_use_ends(self, users, journal, guest, running):
         """Nova takes a volume off the host before it changes the guest's definition."""
+        journal.put(make_record(manager='nova'))
         guest.running = running
         guest.present.append(file_disk(f'{MNT}/volume', alias=f'ua-{fake.VOLUME_ID}'))
         assert self.of(users) == frozenset()
         guest.present.append(file_disk(f'{MNT}/other', 'vdc', alias=f'ua-{fake.OTHER_ID}'))
+        assert self.of(users) == {'web1'}
+
+    @pytest.mark.parametrize('running', [True, False])
+    def test_disk_that_the_guest_still_has(self, users, journal, guest, running):
+        """This package takes it out of the guest first; a name of before a refresh is one more."""
+        journal.put(make_record())
+        guest.running = running
+        guest.present.append(file_disk(f'{MNT}/volume', alias=f'ua-{fake.VOLUME_ID}'))
         assert self.of(users) == {'web1'}
 
     def test_disk_whose_use_ends_in_another_guest(self, users, other):

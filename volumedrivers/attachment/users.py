@@ -119,17 +119,20 @@ class Users:
         def has(path: str) -> bool:
             return is_within(path, directory) or is_within(walk.resolve(path), real)
 
+        rows = self._rows()
         recorded = {
             record.domain_name
-            for record in self._rows()
+            for record in rows
             if not _is_of(attachment, record.key)
             and record.volume is not None
             and has(record.volume.path or '')
         }
+        # What this package itself has put into a guest it takes out first.
+        managed = any(record.manager and _is_of(attachment, record.key) for record in rows)
         return frozenset(recorded).union(
             guest.name
             for guest in self._guests()
-            if any(map(has, _paths_but_of(guest, attachment)))
+            if any(map(has, _paths_but_of(guest, attachment) if managed else guest.paths))
         )
 
     def _rows(self) -> 'tuple[Record, ...]':

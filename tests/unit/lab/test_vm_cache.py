@@ -166,6 +166,6 @@ def test_imports_are_followed_through_others(
 
 
 def test_the_wheel_is_of_the_package_alone() -> None:
-    names = {path.relative_to(wheel.PROJECT).parts[0] for path in wheel._files()}
+    names = {path.relative_to(wheel.PROJECT).parts[0] for path in wheel.sources()}
     assert {'volumedrivers', 'setup.cfg', 'etc'} <= names
     assert not names & {'tests', '.venv', 'build', '.git'}

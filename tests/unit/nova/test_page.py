@@ -33,7 +33,8 @@ def test_every_weakness_is_there_once_with_a_test() -> None:
 
 def test_tests_exist() -> None:
     named = re.findall(r'``tests/((?:\w+/)+\w+\.py)::([\w:]+)``', PAGE)
-    assert PAGE.count('``tests/') == len(named)
+    # The others are commands.
+    assert len(re.findall(r'``tests/[^`]+::', PAGE)) == len(named)
     for file, name in named:
         assert name in names_of_tests(ROOT / 'tests' / file), f'{file}::{name}'
 
