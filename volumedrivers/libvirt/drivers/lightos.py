@@ -32,7 +32,11 @@ class LightOSVolumeDriver(BlockDeviceDriver):
     """Volumes of driver_volume_type lightos."""
 
     PROTOCOL = 'LIGHTOS'
-    CAPABILITIES = BlockDeviceDriver.CAPABILITIES | {Capability.MULTIPATH}
+    # The discovery client's files outlive a reboot, and it connects again what they name.
+    CAPABILITIES = BlockDeviceDriver.CAPABILITIES | {
+        Capability.MULTIPATH,
+        Capability.STORAGE_MAPPING,
+    }
     NOT_ON_MACHINES = machines.S390 | machines.PPC64
     REQUIREMENTS = (
         requirements.Directory(
