@@ -99,7 +99,7 @@ TWO = {'portals': 2}
 CHAP = {'chap': True}
 SECRET = {'encrypted': True}
 # os-brick looks every two seconds; udev may need longer on an emulated machine.
-PATIENT = {'num_volume_scan_tries': 20}
+PATIENT = {'num_volume_scan_tries': 12}
 
 # Of rows for something that cannot be.
 NO_QEMU_PLACE = (
@@ -118,6 +118,8 @@ A_NETWORK = {'libvirtd_killed': 'rbd'}
 # What does not depend on what carries the packets: the host, the target behind it.
 ANY_CARRIER = (
     'test_crash.py',
+    'test_reboot.py',
+    'test_sharing.py',
     'portal_refuses',
     'portal_drops',
     'withdrawn',
@@ -316,6 +318,8 @@ NFS4 = {'options': 'vers=4.2,acdirmin=1,acdirmax=1'}
 # server would enforce QEMU's locks against QEMU itself.  A guest waits for a server
 # that is away; its client looks for it every 5 s.
 CIFS = {'smbfs_mount_options': 'uid=libvirt-qemu,gid=kvm,nobrl,hard,echo_interval=5'}
+# A minute is long where it is certain that nobody is going to answer.
+IMPATIENT = {'mount_timeout': 25}
 QCOW2 = {'format': 'qcow2'}
 NO_LUKS2_FILE = (
     'QEMU decrypts LUKS version 1 only, and dm-crypt, which decrypts version 2, needs a block '
@@ -346,7 +350,7 @@ LOCAL = {
 
 SHARES = (
     Row('nfs-v3', 'nfs', 'nfs', NFS3, missing=FILE, like='nfs-v4.2'),
-    Row('nfs-v4.2', 'nfs', 'nfs', NFS4, short=True, missing=FILE),
+    Row('nfs-v4.2', 'nfs', 'nfs', NFS4, IMPATIENT, short=True, missing=FILE),
     Row(
         'nfs-qcow2',
         'nfs',
@@ -359,7 +363,15 @@ SHARES = (
     Row('nfs-luks2', 'nfs', 'nfs', SECRET, encryption='luks2', missing={'*': NO_LUKS2_FILE}),
     Row('smbfs', 'smbfs', 'smb', {}, CIFS, short=True, shown_by=A_FILE, missing=SMB),
     Row('smbfs-qcow2', 'smbfs', 'smb', QCOW2, CIFS, missing=SMB, like='smbfs'),
-    Row('glusterfs', 'glusterfs', 'gluster', short=True, shown_by=A_FILE, missing=FILE),
+    Row(
+        'glusterfs',
+        'glusterfs',
+        'gluster',
+        options=IMPATIENT,
+        short=True,
+        shown_by=A_FILE,
+        missing=FILE,
+    ),
     Row('glusterfs-qcow2', 'glusterfs', 'gluster', QCOW2, missing=FILE, like='glusterfs'),
     Row(
         'glusterfs-qemu',
@@ -367,7 +379,8 @@ SHARES = (
         'gluster',
         {'client': 'qemu'},
         {'glusterfs_client': 'qemu'},
-        shown_by=A_NETWORK,
+        # The host has nothing of it that a reboot could take away.
+        shown_by=A_NETWORK | {'test_reboot.py': 'rbd'},
         missing=FILE | {'place_taken': NO_QEMU_PLACE},
     ),
 )
@@ -486,7 +499,7 @@ STAND_INS = (
         options={'vzstorage_mount_user': 'libvirt-qemu', 'vzstorage_mount_group': 'kvm'},
         stand_in='pstorage and pstorage-mount, and a FUSE file system of type fuse.vstorage',
         short=True,
-        shown_by=A_FILE,
+        shown_by=A_FILE | {'test_reboot.py': 'quobyte'},
         shared_way=True,
     ),
     Row(
@@ -503,7 +516,7 @@ STAND_INS = (
         'scality',
         stand_in='mount.sofs, which mounts a FUSE file system',
         short=True,
-        shown_by=A_FILE,
+        shown_by=A_FILE | {'test_reboot.py': 'quobyte'},
         shared_way=True,
     ),
 )

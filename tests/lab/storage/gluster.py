@@ -15,6 +15,9 @@
 import contextlib
 import os
 import pathlib
+import subprocess
+import sys
+import tempfile
 
 from tests.lab.storage import backend
 from tests.lab.storage import gfapi
@@ -103,21 +106,17 @@ class GlusterBackend(ShareBackend):
 
     def make_file(self, volume: ShareVolume, size: int) -> None:
         """Make it by a client: the brick has more of a file than its bytes."""
-        image_format = volume.record['format']
-        where = f'gluster://{ADDRESS}/{VOLUME}/{volume.record["name"]}'
-        run('qemu-img', 'create', '-q', '-f', image_format, where, str(size))
+        with tempfile.NamedTemporaryFile(dir=self.state) as image:
+            run('qemu-img', 'create', '-q', '-f', volume.record['format'], image.name, str(size))
+            _as_client('make', image.name, volume.record['name'])
         volume.path.chmod(0o666)
 
     def rename_file(self, old: str, new: str) -> None:
-        with gfapi.opened(ADDRESS, PORT, VOLUME) as volume:
-            volume.rename(old, new)
+        _as_client('rename', old, new)
 
     def remove_file(self, name: str) -> None:
-        with (
-            gfapi.opened(ADDRESS, PORT, VOLUME) as volume,
-            contextlib.suppress(FileNotFoundError),
-        ):
-            volume.remove(name)
+        with contextlib.suppress(FileNotFoundError):
+            _as_client('remove', name)
 
     def file_identity(self, volume: ShareVolume) -> str:
         """Return the name; QEMU's own client does not tell the inode, which is of the gfid."""
@@ -221,3 +220,22 @@ def open_on(pid: int, device: int) -> list[int]:
         if file.st_dev == device:
             found.append(file.st_ino)
     return found
+
+
+def _as_client(verb: str, *names: str) -> None:
+    """Do something by the client library.
+
+    :raises FileNotFoundError: there is no such file
+    :raises OSError: it went wrong; says how
+    """
+    place = ADDRESS, str(PORT), VOLUME
+    done = subprocess.run(
+        [sys.executable, '-m', gfapi.__name__, *place, verb, *names],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == gfapi.NO_FILE:
+        raise FileNotFoundError(done.stderr)
+    if done.returncode:
+        raise OSError(f'{verb} {" ".join(names)}: {done.stderr}')
