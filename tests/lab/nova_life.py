@@ -27,7 +27,7 @@ from tests.lab.rpc.client import Session
 ROOM = 'tests.lab.nova.room:LabRoom'
 
 # Nova's imports and its databases, all of it emulated.
-TIMEOUT = 900.0  # seconds
+TIMEOUT = 300.0  # seconds
 
 # Where a test writes and reads.
 OFFSET = MIB
