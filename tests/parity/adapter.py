@@ -53,6 +53,7 @@ from volumedrivers.libvirt.network_source import NetworkSourceDriver
 from volumedrivers.libvirt.registry import Registry
 from volumedrivers.libvirt.share_file import ShareFileDriver
 from volumedrivers.privsep import device_link
+from volumedrivers.privsep import discovery_file
 
 # Deliberate differences: what Nova does, what this package does, and why.
 RULES = {
@@ -367,6 +368,7 @@ def setup(world):
         (mount_table, 'read', mounts),
         (image_file, 'inspect', declared_image),
         (device_link, 'make_folder', lambda: None),
+        (discovery_file, 'remove_unless_named', lambda uuid, nqn: None),
     ):
         _patches.enter_context(unittest.mock.patch.object(target, name, value))
 

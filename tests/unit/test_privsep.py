@@ -26,6 +26,7 @@ from volumedrivers.conf import opts
 from volumedrivers.privsep import commands
 from volumedrivers.privsep import context
 from volumedrivers.privsep import device_link
+from volumedrivers.privsep import discovery_file
 from volumedrivers.privsep import mount
 from volumedrivers.privsep import mount_point as places
 from volumedrivers.privsep import multipath
@@ -45,6 +46,7 @@ ENTRIES = (
     multipath.make_map,
     device_link.make_folder,
     device_link.remove_link,
+    discovery_file.remove_unless_named,
     nvme.delete_controller,
     rbd.unmap,
     scsi.delete_device,
@@ -768,6 +770,52 @@ def test_links_of_os_brick_are_removed_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(device_link, 'FOLDER', str(file))
     with pytest.raises(exception.LeftoversFound, match='Not a directory'):
         device_link.remove_link(link.name)
+
+
+UUID = '6B9C9A6D-9D0B-4C26-B8E2-000000000001'
+NQN = 'nqn.2016-01.com.lightbitslabs:uuid:sub'
+
+
+@pytest.fixture
+def discovery(tmp_path, monkeypatch):
+    """The file that tells LightOS's client of a volume."""
+    conf = cfg.ConfigOpts()
+    conf.register_opt(cfg.StrOpt('lightos_discovery_client_dir_path'), group='os_brick')
+    conf.set_override('lightos_discovery_client_dir_path', str(tmp_path), group='os_brick')
+    monkeypatch.setattr(trusted, '_in_process', conf)
+    return tmp_path / f'{UUID}.conf'
+
+
+@pytest.mark.parametrize('text', ['', '# of the volume\n', f'-a 10.0.0.1 -n {NQN}2\n'])
+def test_what_tells_nothing_of_the_volume_is_removed(discovery, text):
+    discovery.write_text(text)
+    discovery_file.remove_unless_named(UUID, NQN)
+    assert not discovery.exists()
+    discovery_file.remove_unless_named(UUID, NQN)
+
+
+def test_what_tells_of_the_volume_stays(discovery):
+    discovery.write_text(f'-t tcp -a 10.0.0.1 -s 8009 -q nqn.host -n {NQN}\n')
+    discovery_file.remove_unless_named(UUID, NQN)
+    assert discovery.exists()
+
+
+def test_discovery_file_that_cannot_be_read(discovery):
+    discovery.mkdir()
+    with pytest.raises(exception.ConnectFailed, match=r'\.conf: Is a directory'):
+        discovery_file.remove_unless_named(UUID, NQN)
+
+
+@pytest.mark.parametrize('uuid', ['', 'x', '../' * 12, f'{UUID}/../../shadow', None, f'{UUID}\0'])
+def test_discovery_file_of_nothing(discovery, uuid):
+    with pytest.raises(exception.PrivilegedCallRefused, match='is no UUID'):
+        discovery_file.remove_unless_named(uuid, NQN)
+
+
+def test_where_the_discovery_files_are(monkeypatch):
+    monkeypatch.setattr(trusted, '_in_process', None)
+    monkeypatch.setattr(trusted, '_from_files', None)
+    assert trusted.discovery_folder() == '/etc/discovery-client/discovery.d/'
 
 
 def test_folder_of_the_links_is_made(tmp_path, monkeypatch):

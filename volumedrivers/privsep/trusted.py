@@ -28,6 +28,7 @@ from collections.abc import Iterator
 import glob
 import os
 import stat
+import typing
 
 from oslo_config import cfg
 
@@ -39,6 +40,12 @@ _from_files: cfg.ConfigOpts | None = None
 # Each names a directory below which shares are mounted.
 # Whose volume drivers these are loaded into says in its own groups where it mounts.
 _NOVA = 'libvirt'
+
+# os-brick's own, with its default.
+_BRICK = 'os_brick'
+_DISCOVERY_FOLDER = cfg.StrOpt(
+    'lightos_discovery_client_dir_path', default='/etc/discovery-client/discovery.d/'
+)
 
 BASES = tuple(option.name for option in opts.OPTIONS if option.name.endswith('_mount_point_base'))
 
@@ -91,6 +98,7 @@ def configuration() -> cfg.ConfigOpts:
         opts.register_opts(conf)
         conf.register_opt(cfg.StrOpt('state_path'))
         conf.register_opts([cfg.StrOpt(name) for name in BASES], group=_NOVA)
+        conf.register_opt(_DISCOVERY_FOLDER, group=_BRICK)
         trusted, _ = _files()
         conf(
             args=[],
@@ -114,6 +122,11 @@ def mount_point_bases() -> tuple[str, ...]:
     group = conf[opts.GROUP.name]
     found = {group[name] for name in BASES} | set(_bases_of_nova(conf))
     return tuple(sorted(map(os.path.normpath, found)))
+
+
+def discovery_folder() -> str:
+    """Return the directory of LightOS's discovery client."""
+    return typing.cast(str, configuration()[_BRICK][_DISCOVERY_FOLDER.dest])
 
 
 def _bases_of_nova(conf: cfg.ConfigOpts) -> Iterator[str]:

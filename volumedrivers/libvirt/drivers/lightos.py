@@ -20,8 +20,10 @@ from volumedrivers.connection_info import NvmePortal
 from volumedrivers.host import requirements
 from volumedrivers.libvirt import machines
 from volumedrivers.libvirt.block_device import BlockDeviceDriver
+from volumedrivers.libvirt.connected_volume import ConnectedVolume
 from volumedrivers.libvirt.connected_volume import Identity
 from volumedrivers.libvirt.driver import Capability
+from volumedrivers.privsep import discovery_file
 
 # Seconds that nodes get to answer once one has: the discovery client connects them all the
 # same, so nothing is lost but the reason why a path is missing.
@@ -65,6 +67,14 @@ class LightOSVolumeDriver(BlockDeviceDriver):
     def portals_to_ask(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
         """Return those of dead_portals."""
         return tuple(dict.fromkeys(str(way.portal) for way in _ways_to_ask(connection_info)))
+
+    def connect_volume(self, connection_info: ConnectionInfo, attachment: str) -> ConnectedVolume:
+        """Let os-brick tell the discovery client, also where a power cut emptied its file."""
+        data = connection_info.data
+        if isinstance(data, LightOSData):
+            written = str(connection_info.to_connector()['uuid'])
+            discovery_file.remove_unless_named(written, data.subsystem_nqn)
+        return super().connect_volume(connection_info, attachment)
 
     def plan_ways(self, connection_info: ConnectionInfo) -> tuple[str, ...]:
         """The discovery client connects what it is told of."""
