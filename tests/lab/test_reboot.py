@@ -74,12 +74,13 @@ class Cut:
 
     def is_forgotten(self) -> bool:
         """Wait until the target has nothing of what was being attached."""
-        way = self.used.storage.seen_by_target(volume_id=self.used.volume_id)
-        others = set(way if self.begun.row.shared_way else ())
+        seen_by_target = self.begun.storage.seen_by_target
 
         def seen() -> bool:
-            found = self.begun.storage.seen_by_target(volume_id=self.begun.volume_id)
-            return set(found) <= others
+            found = seen_by_target(volume_id=self.begun.volume_id)
+            if not self.begun.row.shared_way:
+                return not found
+            return set(found) <= set(seen_by_target(volume_id=self.used.volume_id))
 
         # A target hears nothing of a power cut, and takes its time to see it.
         return wait_until(seen, 'the target to forget the volume', timeout=FORGOTTEN)
