@@ -47,4 +47,3 @@ def remove_unless_named(uuid: str, subsystem_nqn: str) -> None:
         raise exception.ConnectFailed(
             volume_id=None, driver_volume_type='lightos', reason=f'{path}: {error.strerror}'
         ) from error
-

@@ -44,11 +44,12 @@ TOKEN = 'token'
 
 MEMORY_ID = 'ram'
 
-# Host and target are one kernel here, and hand each other pages: what TCP has put together of
-# two adjacent large ones is no overrun, but hardened usercopy ends nvmet's worker for it.
+# Without huge pages, as host and target are one kernel here and hand each other pages: what TCP
+# has put together of two adjacent huge ones is taken for an overrun by hardened usercopy, which
+# ends nvmet's worker.
 COMMAND_LINE = (
     'console=ttyS0 panic=-1 quiet mitigations=off nokaslr tsc=reliable audit=0'
-    ' selinux=0 apparmor=0 random.trust_cpu=on net.ifnames=1 hardened_usercopy=off'
+    ' selinux=0 apparmor=0 random.trust_cpu=on net.ifnames=1 transparent_hugepage=never'
 )
 
 
