@@ -43,7 +43,7 @@ if [ "${which[*]}" != '-m long' ]; then
     trap - EXIT
     cat "$WORK/lab-build.log"
     say "lab: every protocol once on a real kernel"
-    tools/lab.sh run --short --machines 2 || status=$?
+    tools/lab.sh run --short --machines 2 --again || status=$?
 fi
 say "pytest: unit tests, parity, and a real libvirtd, QEMU, Cinder and storage"
 # Most tests wait for others half of their time, so that more run than there are

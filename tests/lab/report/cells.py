@@ -20,6 +20,7 @@ import typing
 
 PASSED = 'passed'
 IN_PART = 'passed in part'
+AGAIN = 'passed the second time'
 FAILED = 'failed'
 ERROR = 'error'
 EMPTY = 'does not apply'
@@ -30,12 +31,14 @@ NOT_RUN = 'not run'
 OUTCOMES = {
     PASSED: 'it was tried, and is as it has to be',
     IN_PART: 'so is all that could be asked; the reason says what could not',
+    AGAIN: 'it failed, as the reason says, and was right when it was tried again on a new machine',
     FAILED: 'it was tried, and is not as it has to be',
     ERROR: 'it could not be tried, or what was tried left something behind',
     EMPTY: 'there is no such thing with this row; the reason says why',
     SKIPPED: 'it was not tried; the reason says why',
     NOT_RUN: 'the run ended before it',
 }
+GOOD = (PASSED, IN_PART, AGAIN)
 BAD = (FAILED, ERROR, SKIPPED, NOT_RUN)
 
 # The order of the columns; files that are not named here come after these.
@@ -53,7 +56,7 @@ FILES = (
 # How a reason begins that tells why a cell is empty.
 DOES_NOT_APPLY = 'does not apply: '
 
-_WORST_FIRST = (ERROR, FAILED, SKIPPED, EMPTY, IN_PART, PASSED, NOT_RUN)
+_WORST_FIRST = (ERROR, FAILED, SKIPPED, EMPTY, AGAIN, IN_PART, PASSED, NOT_RUN)
 
 
 @dataclasses.dataclass

@@ -12,6 +12,7 @@
 
 """A report that is there already, of an earlier run of the same code."""
 
+import dataclasses
 import json
 import pathlib
 import typing
@@ -25,11 +26,24 @@ from tests.lab.vm.cache import key_of
 _LAB = pathlib.Path(__file__).resolve().parents[1]
 
 # Outcomes that need not be asked for again.
-_DONE = (cells.PASSED, cells.IN_PART, cells.EMPTY)
+_DONE = (*cells.GOOD, cells.EMPTY)
+_FAILED = (cells.FAILED, cells.ERROR)
 
 
 class NotContinued(Exception):
     """What an earlier run has shown cannot be taken over; says why."""
+
+
+@dataclasses.dataclass
+class Earlier:
+    """What an earlier run has shown.
+
+    :ivar done: cells that need not be tried again
+    :ivar failed: reasons of those that failed, by row and column
+    """
+
+    done: list[cells.Cell] = dataclasses.field(default_factory=list)
+    failed: dict[tuple[str | None, str], str] = dataclasses.field(default_factory=dict)
 
 
 def state(host: str | None) -> str:
@@ -42,8 +56,8 @@ def state(host: str | None) -> str:
     return key_of([*content_of(files, wheel.PROJECT), described])
 
 
-def read(directory: pathlib.Path, now: str) -> list[cells.Cell]:
-    """Return the cells that need not be tried again, as the report in a directory has them.
+def read(directory: pathlib.Path, now: str) -> Earlier:
+    """Return what the report in a directory has.
 
     :param now: the state of this run
     :raises NotContinued: there is no report, or it is of other code
@@ -64,7 +78,7 @@ def read(directory: pathlib.Path, now: str) -> list[cells.Cell]:
     for figure in found['figures']:
         key = figure['row'], figure['column']
         figures.setdefault(key, {})[figure['name']] = figure['value']
-    return [
+    done = [
         cells.Cell(
             row=cell['row'],
             column=cell['column'],
@@ -79,6 +93,12 @@ def read(directory: pathlib.Path, now: str) -> list[cells.Cell]:
         for cell in found['cells']
         if cell['outcome'] in _DONE
     ]
+    failed = {
+        (cell['row'], cell['column']): cell['reason']
+        for cell in found['cells']
+        if cell['outcome'] in _FAILED
+    }
+    return Earlier(done, failed)
 
 
 def _log(directory: pathlib.Path, cell: dict[str, typing.Any]) -> list[str]:

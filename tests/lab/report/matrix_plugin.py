@@ -23,6 +23,7 @@ import typing
 import pytest
 
 from tests.lab.report import cells
+from tests.lab.report import earlier
 from tests.lab.report import page
 from tests.lab.report import record
 from tests.lab.report.recorder import outcome
@@ -41,7 +42,7 @@ class MatrixPlugin:
     :param headings: of all rows there are
     :param make_screen: called when the run begins, and pytest has its terminal
     :param state: of the code that is tested
-    :param earlier: cells that an earlier run has shown
+    :param before: what an earlier run has shown
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class MatrixPlugin:
         headings: Iterable[cells.Heading],
         make_screen: Callable[[], Screen],
         state: str = '',
-        earlier: Iterable[cells.Cell] = (),
+        before: earlier.Earlier | None = None,
     ) -> None:
         self.directory = directory
         self.matrix = cells.Matrix(cells.read_columns(_LAB), headings)
         self.run: dict[str, typing.Any] = {'state': state, 'hosts': [], 'versions': {}}
-        for cell in earlier:
+        self._before = before or earlier.Earlier()
+        for cell in self._before.done:
             self.matrix.cells[cell.row, cell.column] = cell
         self._make_screen = make_screen
         self._screen: Screen
@@ -112,6 +114,9 @@ class MatrixPlugin:
                 if name.startswith(FIGURE)
             }
         if report.when not in ('setup', 'call'):
+            first = self._before.failed.get((cell.row, cell.column))
+            if first is not None and cell.outcome in cells.GOOD:
+                cell.outcome, cell.reason = cells.AGAIN, first
             self._screen.done(cell)
 
     def pytest_report_teststatus(self, report: object) -> tuple[str, str, str] | None:

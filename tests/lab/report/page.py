@@ -80,7 +80,7 @@ def page(run: dict[str, typing.Any], matrix: cells.Matrix) -> typing.Any:
 def _verdict(matrix: cells.Matrix) -> typing.Any:
     counts = matrix.counts()
     bad = sum(counts.get(name, 0) for name in cells.BAD)
-    good = counts.get(cells.PASSED, 0) + counts.get(cells.IN_PART, 0)
+    good = sum(counts.get(name, 0) for name in cells.GOOD)
     said = (
         f'{bad} of {bad + good} cells that apply are not as they have to be.'
         if bad

@@ -58,6 +58,12 @@ def add_options(parser: pytest.Parser) -> None:
         help='what is in the report already, of the same code, is not tried again',
     )
     group.addoption(
+        '--again',
+        action='store_true',
+        help='of tools/lab.sh: up to 12 cells that fail are tried once more on a new machine, and'
+        ' the report says so',
+    )
+    group.addoption(
         '--machines',
         type=int,
         default=1,
@@ -97,7 +103,7 @@ def register(config: pytest.Config, rows: Sequence[Row]) -> Recorder:
     made = Recorder()
     state = earlier.state(os.environ.get(HOST))
     found = _earlier(config, state)
-    config.stash[shown] = frozenset((cell.row, cell.column) for cell in found)
+    config.stash[shown] = frozenset((cell.row, cell.column) for cell in found.done)
     config.stash[recorder] = made
     config.pluginmanager.register(made, 'lab-recorder')
     if not hasattr(config, 'workerinput') and not config.option.collectonly:
@@ -121,11 +127,11 @@ def _directory(config: pytest.Config) -> pathlib.Path | None:
     return None if directory is None else pathlib.Path(directory).absolute()
 
 
-def _earlier(config: pytest.Config, state: str) -> list[cells.Cell]:
-    """Return what need not be tried again."""
+def _earlier(config: pytest.Config, state: str) -> earlier.Earlier:
+    """Return what need not be tried again, and what failed."""
     directory = _directory(config)
     if directory is None or not config.getoption('lab_continue', False):
-        return []
+        return earlier.Earlier()
     try:
         return earlier.read(directory, state)
     except earlier.NotContinued as error:

@@ -26,6 +26,7 @@ from tests.lab.report import cells
 MARKS = {
     cells.PASSED: ('ok', 'green'),
     cells.IN_PART: ('ok', 'cyan'),
+    cells.AGAIN: ('2.', 'yellow'),
     cells.FAILED: ('NO', 'bold white on red'),
     cells.ERROR: ('ER', 'bold white on red'),
     cells.EMPTY: ('--', 'dim'),

@@ -42,6 +42,7 @@ summary:hover, summary:focus-visible { outline: 2px solid currentColor; }
 details[open] > summary { outline: 3px solid currentColor; }
 .stand-in { border-left: 4px double #a60; padding-left: .3rem; color: #a60; opacity: 1; }
 .passed { background: #c9ecc9; color: #073b07; }
+.passed-the-second-time { background: #f4ecb8; color: #4a3c00; }
 .passed-in-part { background: #c8e6ef; color: #05323f; }
 .failed, .error { background: #b3161b; color: #fff; font-weight: 600; }
 .does-not-apply { background: #e6e6e6; color: #444; }

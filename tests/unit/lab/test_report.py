@@ -93,7 +93,7 @@ class Run:
         self,
         directory: pathlib.Path | None = None,
         state: str = 'state',
-        found: typing.Sequence[cells.Cell] = (),
+        found: earlier.Earlier | None = None,
     ) -> None:
         self.lines: list[str] = []
         self.host = FakeHost()
@@ -353,7 +353,7 @@ def test_report_is_continued(written: pathlib.Path, tmp_path: pathlib.Path) -> N
     found = earlier.read(written, 'state')
     bad = [cell for cell in before['cells'] if cell['outcome'] in cells.BAD]
     assert bad
-    assert {(cell.row, cell.column) for cell in found} == {
+    assert {(cell.row, cell.column) for cell in found.done} == {
         (cell['row'], cell['column']) for cell in before['cells'] if cell not in bad
     }
     run = Run(tmp_path / 'next', found=found)
@@ -361,10 +361,27 @@ def test_report_is_continued(written: pathlib.Path, tmp_path: pathlib.Path) -> N
     after = json.loads((tmp_path / 'next' / 'matrix.json').read_text())
     assert after['cells'] == [cell for cell in before['cells'] if cell not in bad]
     assert after['figures'] == before['figures']
+    assert set(found.failed) == {(cell['row'], cell['column']) for cell in bad}
     for cell in after['cells']:
         if cell['whole_log']:
             log = pathlib.Path(cell['whole_log'])
             assert (tmp_path / 'next' / log).read_text() == (written / log).read_text()
+
+
+def test_cell_that_passes_the_second_time(written: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    found = earlier.read(written, 'state')
+    run = Run(tmp_path / 'next', found=found)
+    ((row, column),) = found.failed
+    item = FakeItem(column, row)
+    for when in ('setup', 'call', 'teardown'):
+        run.report(item, when)
+    cell = run.plugin.matrix.cells[row, column]
+    assert (cell.outcome, cell.reason) == (cells.AGAIN, found.failed[row, column])
+    run.plugin.pytest_sessionfinish()
+    assert (row, column) in {
+        (cell.row, cell.column) for cell in earlier.read(tmp_path / 'next', 'state').done
+    }
+    assert 'passed the second time' in (tmp_path / 'next' / 'matrix.html').read_text()
 
 
 def test_report_of_other_code_is_not_continued(

@@ -14,6 +14,7 @@
 
 from collections.abc import Callable
 import io
+import json
 import os
 import pathlib
 import re
@@ -218,12 +219,12 @@ def test_a_token_is_nobody_elses(program: Program, tmp_path: pathlib.Path) -> No
     ('given', 'wanted'),
     [
         ([], ['--junitxml=lab-report/junit.xml']),
-        (['iscsi'], ['--junitxml=lab-report/junit.xml', '-k', 'iscsi']),
+        (['iscsi'], ['-k', 'iscsi', '--junitxml=lab-report/junit.xml']),
         (
             ['iscsi', '-x', '--lab-report=r'],
-            ['--junitxml=r/junit.xml', '-k', 'iscsi', '-x', '--lab-report=r'],
+            ['-k', 'iscsi', '-x', '--lab-report=r', '--junitxml=r/junit.xml'],
         ),
-        (['-n', '2'], ['--junitxml=lab-report/junit.xml', '-n', '2']),
+        (['-n', '2'], ['-n', '2', '--junitxml=lab-report/junit.xml']),
     ],
 )
 def test_a_pattern_chooses_rows(
@@ -252,6 +253,57 @@ def test_a_pattern_chooses_rows(
     with pytest.raises(SystemExit):
         commands.main(['run', *given, '--host', 'hosts.yaml'])
     assert built == [True]
+
+
+@pytest.mark.parametrize(
+    ('status', 'counts', 'is_tried_again'),
+    [
+        (0, {'passed': 3}, False),
+        (1, {'passed': 3, 'failed': 2, 'error': 1}, True),
+        (1, {'failed': 13}, False),
+        (1, None, False),
+        (2, {'failed': 1, 'not run': 1}, False),
+    ],
+)
+def test_what_fails_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    status: int,
+    counts: dict[str, int] | None,
+    is_tried_again: bool,
+) -> None:
+    started: list[list[str]] = []
+
+    def first(arguments: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        started.append(arguments)
+        if counts is not None:
+            (tmp_path / 'matrix.json').write_text(json.dumps({'counts': counts}))
+        return subprocess.CompletedProcess(arguments, status)
+
+    def second(path: str, arguments: list[str]) -> None:
+        started.append(arguments)
+        raise SystemExit(0)
+
+    monkeypatch.delenv('VOLUMEDRIVERS_LAB_HOST', raising=False)
+    monkeypatch.setattr(commands.lab_build, 'build', lambda: None)
+    monkeypatch.setattr(commands.subprocess, 'run', first)
+    monkeypatch.setattr(os, 'execv', second)
+    monkeypatch.setattr(os, 'chdir', lambda _: None)
+    given = ['run', '--short', '--again', f'--lab-report={tmp_path}']
+    if is_tried_again:
+        with pytest.raises(SystemExit):
+            commands.main(given)
+        assert started[1][4:] == [
+            *('--short', f'--lab-report={tmp_path}'),
+            *('--continue', f'--junitxml={tmp_path}/junit-again.xml'),
+        ]
+    else:
+        assert commands.main(given) == status
+        assert len(started) == 1
+    assert started[0][3:] == [
+        *('tests/lab', '--short', f'--lab-report={tmp_path}'),
+        f'--junitxml={tmp_path}/junit.xml',
+    ]
 
 
 @pytest.mark.usefixtures('cache')
