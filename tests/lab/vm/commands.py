@@ -13,6 +13,7 @@
 """The commands of tools/lab.sh."""
 
 import argparse
+from collections.abc import Iterator
 from collections.abc import Sequence
 import json
 import os
@@ -88,22 +89,23 @@ def up(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run the matrix, or the part of it that a pattern names."""
-    rest = list(options.rest)
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ('--host', '--lab-report', '--machines'):
+        known.add_argument(name)
+    for name in ('--short', '--continue', '--again'):
+        known.add_argument(name, action='store_true')
+    given, rest = known.parse_known_args(options.rest)
+    again = given.again
+    # Before or behind the pattern, as somebody types them.
     if rest and not rest[0].startswith('-'):
         rest[:1] = ['-k', rest[0]]
-    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    known.add_argument('--host', default=os.environ.get('VOLUMEDRIVERS_LAB_HOST'))
-    known.add_argument('--lab-report', default='lab-report')
-    given, _ = known.parse_known_args(rest)
-    again = '--again' in rest
-    if again:
-        rest.remove('--again')
-    if not given.host:
+    if not (given.host or os.environ.get('VOLUMEDRIVERS_LAB_HOST')):
         lab_build.build()
     sys.stdout.flush()
     os.chdir(PROJECT)
-    report = pathlib.Path(given.lab_report)
-    arguments = [sys.executable, '-m', 'pytest', 'tests/lab', *rest]
+    report = pathlib.Path(given.lab_report or 'lab-report')
+    given.again = False
+    arguments = [sys.executable, '-m', 'pytest', 'tests/lab', *rest, *_as_words(given)]
     first = [*arguments, f'--junitxml={report / "junit.xml"}']
     if not again:
         os.execv(sys.executable, first)
@@ -114,6 +116,16 @@ def run(options: argparse.Namespace) -> int:
         second = [*arguments, '--continue', f'--junitxml={report / "junit-again.xml"}']
         os.execv(sys.executable, second)
     return status
+
+
+def _as_words(given: argparse.Namespace) -> Iterator[str]:
+    """Yield options as they are typed."""
+    for name, value in vars(given).items():
+        option = f'--{name.replace("_", "-")}'
+        if value is True:
+            yield option
+        elif value:
+            yield f'{option}={value}'
 
 
 def _bad_cells(report: pathlib.Path) -> int:

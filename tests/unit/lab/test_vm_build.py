@@ -225,6 +225,10 @@ def test_a_token_is_nobody_elses(program: Program, tmp_path: pathlib.Path) -> No
             ['-k', 'iscsi', '-x', '--lab-report=r', '--junitxml=r/junit.xml'],
         ),
         (['-n', '2'], ['-n', '2', '--junitxml=lab-report/junit.xml']),
+        (
+            ['--machines', '2', '--short', 'nova_'],
+            ['-k', 'nova_', '--machines=2', '--short', '--junitxml=lab-report/junit.xml'],
+        ),
     ],
 )
 def test_a_pattern_chooses_rows(
@@ -294,14 +298,14 @@ def test_what_fails_is_tried_again(
         with pytest.raises(SystemExit):
             commands.main(given)
         assert started[1][4:] == [
-            *('--short', f'--lab-report={tmp_path}'),
+            *(f'--lab-report={tmp_path}', '--short'),
             *('--continue', f'--junitxml={tmp_path}/junit-again.xml'),
         ]
     else:
         assert commands.main(given) == status
         assert len(started) == 1
     assert started[0][3:] == [
-        *('tests/lab', '--short', f'--lab-report={tmp_path}'),
+        *('tests/lab', f'--lab-report={tmp_path}', '--short'),
         f'--junitxml={tmp_path}/junit.xml',
     ]
 
