@@ -48,9 +48,10 @@ def helper() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
 
 
 def wait_until_asked(guest: Guest) -> None:
-    """Wait until the detach, which changes the persistent definition first, is under way."""
+    """Wait until the detach is done with the persistent definition and asks the guest."""
+    waiters = guest.hypervisor.events._waiters
     deadline = time.monotonic() + 10
-    while guest.disks(persistent=True) and time.monotonic() < deadline:
+    while (guest.uuid, 'ua-volume') not in waiters and time.monotonic() < deadline:
         time.sleep(0.02)
     assert guest.disks(persistent=True) == ()
 
@@ -135,9 +136,11 @@ def test_libvirtd_restarts_while_a_guest_is_asked(
     detach = helper.submit(stubborn.detach_disk, alias='ua-volume', attempts=1, timeout=60)
     wait_until_asked(stubborn)
     libvirtd.stop_daemon(kill=True)
-    time.sleep(0.7)
-    assert not detach.done()
-    libvirtd.start_daemon()
+    try:
+        time.sleep(0.7)
+        assert not detach.done()
+    finally:
+        libvirtd.start_daemon()
     reset_until_done(stubborn, detach)
     assert detach.result(0) is None
     assert stubborn.disks() == ()

@@ -62,6 +62,11 @@ log_outputs = "3:file:{log}"
 # where the path is short.  From outside only our own socket counts.
 _LONGEST_DIRECTORY = 80
 
+# How often libvirtd is asked whether it is there, and after how many of these its keeper is
+# asked whether it still runs.
+_TRIES = 3000
+_LOOKS = 100
+
 
 def cache_directory() -> pathlib.Path:
     """Return where things that are slow to make are kept between runs."""
@@ -247,28 +252,34 @@ class PrivateLibvirtd:
         )
         _seed_capabilities(self.directory / 'cache' / 'qemu' / 'capabilities')
 
-    def _tell(self, command: str) -> None:
+    def _tell(self, command: str) -> dict[str, typing.Any]:
         if self._keeper is None or self._keeper.stdin is None:
             raise exception.HypervisorUnavailable(uri=self.uri, reason='it was not started')
         self._keeper.stdin.write(command + '\n')
         self._keeper.stdin.flush()
-        self._read_answer()
+        return self._read_answer()
 
-    def _read_answer(self) -> None:
+    def _read_answer(self) -> dict[str, typing.Any]:
         line = ''
         if self._keeper is not None and self._keeper.stdout is not None:
             line = self._keeper.stdout.readline()
-        answer = json.loads(line) if line else {'error': 'its keeper ended'}
+        answer: dict[str, typing.Any] = json.loads(line) if line else {'error': 'its keeper ended'}
         if 'error' in answer:
             raise exception.HypervisorUnavailable(uri=self.uri, reason=answer['error'])
+        return answer
 
     def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
+        # Tries, not the clock, which leaps where the machine is itself a paused guest.
+        for number in range(_TRIES):
             with socket.socket(socket.AF_UNIX) as probe:
                 if probe.connect_ex(str(self.socket)) == 0:
                     return
+            if number % _LOOKS == _LOOKS - 1 and self._tell('status')['pid'] is None:
+                break
             time.sleep(0.01)
+        output = self.directory / 'libvirtd.out'
+        said = output.read_text(errors='replace') if output.exists() else ''
         raise exception.HypervisorUnavailable(
-            uri=self.uri, reason=f'libvirtd did not start; its log:\n{self.log[-2000:]}'
+            uri=self.uri,
+            reason=f'libvirtd did not start; it wrote:\n{said[-2000:]}{self.log[-2000:]}',
         )

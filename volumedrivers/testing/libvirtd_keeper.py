@@ -20,6 +20,7 @@ line on standard input; every command is answered by one JSON line::
     start     start libvirtd (again)
     terminate stop libvirtd politely; guests keep running
     kill      stop libvirtd with SIGKILL; guests keep running
+    status    tell whether it runs: its process id, or null
 
 At the end of its input, so also when its parent dies, it kills the libvirtd
 and every guest that is left, and with the last process of the namespace all
@@ -166,6 +167,7 @@ def main() -> int:
         'start': keeper.start,
         'terminate': lambda: keeper.stop(signal.SIGTERM),
         'kill': lambda: keeper.stop(signal.SIGKILL),
+        'status': lambda: None,
     }
     answer(ready=True)
     try:
