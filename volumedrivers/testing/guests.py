@@ -169,10 +169,22 @@ class GuestShell:
         channel = socket.socket(socket.AF_UNIX)
         channel.connect(str(path))
         shell = GuestShell(name, channel)
-        mark = f'here-{uuid.uuid4()}'
-        channel.sendall(f'\necho {mark}\n'.encode())
-        shell._read_until(f'{mark}\n\n@@0\n', timeout=timeout)
-        return shell
+        deadline = time.monotonic() + timeout
+        patience = timeout / 8
+        while True:
+            # A guest that is busy loses some of a line now and then.  Each try has a mark of its
+            # own, as an earlier one may be answered late.
+            mark = f'here-{uuid.uuid4()}'
+            channel.sendall(f'\necho {mark}\n'.encode())
+            remaining = deadline - time.monotonic()
+            try:
+                shell._read_until(f'{mark}\n\n@@0\n', timeout=min(remaining, patience))
+            except exception.DeadlineExceeded:
+                if remaining <= patience:
+                    raise
+                patience *= 2
+            else:
+                return shell
 
     def close(self) -> None:
         """Leave the serial line to others."""
