@@ -28,6 +28,7 @@ it, after the host has let go.  Nobody revokes anything here, so this one
 disconnects what no file names any more.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import dataclasses
 import ipaddress
@@ -183,6 +184,14 @@ def connect(endpoint: Endpoint) -> None:
         say(f'connected {endpoint.subsysnqn} at {traddr}:{trsvcid}')
 
 
+def _disconnect(path: pathlib.Path, nqn: str) -> None:
+    try:
+        write(path / 'delete_controller', 1)
+        say(f'disconnected {nqn} ({path.name})')
+    except OSError as error:
+        say(f'{path.name}: {error.strerror}')
+
+
 class Client:
     """Keeps what the files name connected.
 
@@ -191,7 +200,7 @@ class Client:
 
     def __init__(self) -> None:
         self.ours: set[str] = set()
-        self._at_work: dict[Endpoint, threading.Thread] = {}
+        self._at_work: dict[object, threading.Thread] = {}
         self._tried: dict[Endpoint, float] = {}
 
     def run(self) -> None:
@@ -206,21 +215,23 @@ class Client:
         self.ours |= named
         for path, nqn, _ in list(connected()):
             if nqn in self.ours - named:
-                try:
-                    write(path / 'delete_controller', 1)
-                    say(f'disconnected {nqn} ({path.name})')
-                except OSError as error:
-                    say(f'{path.name}: {error.strerror}')
+                self._begin(path, _disconnect, path, nqn)
         for endpoint in endpoints:
-            worker = self._at_work.get(endpoint)
             due = self._tried.get(endpoint, 0.0) + _AGAIN <= time.monotonic()
-            if due and (worker is None or not worker.is_alive()):
+            if due and self._begin(endpoint, self._attempt, endpoint):
                 self._tried[endpoint] = time.monotonic()
-                worker = threading.Thread(target=self._attempt, args=(endpoint,), daemon=True)
-                self._at_work[endpoint] = worker
-                worker.start()
         for gone in set(self._tried) - set(endpoints):
             del self._tried[gone]
+
+    def _begin(self, about: object, work: Callable[..., None], *arguments: object) -> bool:
+        """Work in a thread of its own, unless one is at that still: each may take a minute."""
+        before = self._at_work.get(about)
+        if before is not None and before.is_alive():
+            return False
+        worker = threading.Thread(target=work, args=arguments, daemon=True)
+        self._at_work[about] = worker
+        worker.start()
+        return True
 
     def _attempt(self, endpoint: Endpoint) -> None:
         if is_connected(endpoint.traddr, endpoint.trsvcid, endpoint.subsysnqn):

@@ -165,6 +165,8 @@ def test_client_disconnects_only_what_some_file_has_named(monkeypatch, tmp_path)
     client.follow([ENDPOINT])
     assert (tmp_path / 'nvme0/delete_controller').read_text() == ''
     client.follow([])
+    for worker in client._at_work.values():
+        worker.join(5)
     assert (tmp_path / 'nvme0/delete_controller').read_text() == '1'
     assert (tmp_path / 'nvme1/delete_controller').read_text() == ''
 
