@@ -28,6 +28,13 @@ from volumedrivers.nova import compute
 from volumedrivers.nova import registration
 from volumedrivers.nova import services
 
+# Before 34 the environment alone says it, and the default is eventlet.
+NATIVE_THREADS = (
+    {}
+    if int(importlib.metadata.version('nova').partition('.')[0]) >= 34
+    else {'OS_NOVA_DISABLE_EVENTLET_PATCHING': 'true'}
+)
+
 Run = typing.Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -36,7 +43,9 @@ def run(tmp_path: pathlib.Path) -> Run:
     """Run it in a process of its own, as it decides how that one's threads are."""
     file = tmp_path / 'nova.conf'
 
-    def start(*words: str, text: str = '') -> subprocess.CompletedProcess[str]:
+    def start(
+        *words: str, text: str = '', threads: dict[str, str] = NATIVE_THREADS
+    ) -> subprocess.CompletedProcess[str]:
         file.write_text(f'[DEFAULT]\nstate_path = {tmp_path}\nhost = compute-1\n{text}')
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith('OS_')
@@ -46,7 +55,7 @@ def run(tmp_path: pathlib.Path) -> Run:
                 *(sys.executable, '-W', 'ignore', '-m', 'volumedrivers.nova.compute'),
                 *(*words, '--config-file', str(file)),
             ],
-            env=environment,
+            env={**environment, **threads},
             capture_output=True,
             text=True,
             timeout=100,
@@ -76,7 +85,7 @@ def test_type_that_nobody_has_keeps_it_from_starting(run: Run) -> None:
 
 
 def test_eventlet_keeps_it_from_starting(run: Run) -> None:
-    done = run(text='concurrency_backend = eventlet\n')
+    done = run(text='concurrency_backend = eventlet\n', threads={})
     assert done.returncode == 3
     assert 'concurrency_backend = threading' in done.stderr
 

@@ -73,7 +73,7 @@ def told_by_the_other_host(**data: object) -> typing.Any:
 
 def disk_of(adapter: NovaVolumeDriver, data: typing.Any, domain: str = DOMAIN) -> typing.Any:
     updated = migration._update_volume_xml(
-        etree.fromstring(domain), data, None, adapter.get_config
+        etree.fromstring(domain), data, None, lambda *told: adapter.get_config(*told[-2:])
     )
     first, second = updated.findall('./devices/disk')
     assert second.find('source').get('file') == '/var/lib/nova/instances/1/disk'
