@@ -39,11 +39,11 @@ class Earlier:
     """What an earlier run has shown.
 
     :ivar done: cells that need not be tried again
-    :ivar failed: reasons of those that failed, by row and column
+    :ivar failed: those that failed, by row and column
     """
 
     done: list[cells.Cell] = dataclasses.field(default_factory=list)
-    failed: dict[tuple[str | None, str], str] = dataclasses.field(default_factory=dict)
+    failed: dict[tuple[str | None, str], cells.Cell] = dataclasses.field(default_factory=dict)
 
 
 def state(host: str | None) -> str:
@@ -78,27 +78,31 @@ def read(directory: pathlib.Path, now: str) -> Earlier:
     for figure in found['figures']:
         key = figure['row'], figure['column']
         figures.setdefault(key, {})[figure['name']] = figure['value']
-    done = [
-        cells.Cell(
-            row=cell['row'],
-            column=cell['column'],
-            outcome=cell['outcome'],
-            seconds=cell['seconds'],
-            preparing=cell['preparing'],
-            reason=cell['reason'],
-            notes=cell['notes'],
-            log=_log(directory, cell),
-            figures=figures.get((cell['row'], cell['column']), {}),
-        )
-        for cell in found['cells']
-        if cell['outcome'] in _DONE
-    ]
-    failed = {
-        (cell['row'], cell['column']): cell['reason']
-        for cell in found['cells']
-        if cell['outcome'] in _FAILED
-    }
+    done = []
+    failed = {}
+    for cell in found['cells']:
+        key = cell['row'], cell['column']
+        if cell['outcome'] in _FAILED:
+            failed[key] = _cell(directory, cell, {})
+        elif cell['outcome'] in _DONE:
+            done.append(_cell(directory, cell, figures.get(key, {})))
     return Earlier(done, failed)
+
+
+def _cell(
+    directory: pathlib.Path, cell: dict[str, typing.Any], figures: dict[str, typing.Any]
+) -> cells.Cell:
+    return cells.Cell(
+        row=cell['row'],
+        column=cell['column'],
+        outcome=cell['outcome'],
+        seconds=cell['seconds'],
+        preparing=cell['preparing'],
+        reason=cell['reason'],
+        notes=cell['notes'],
+        log=_log(directory, cell),
+        figures=figures,
+    )
 
 
 def _log(directory: pathlib.Path, cell: dict[str, typing.Any]) -> list[str]:

@@ -116,7 +116,8 @@ class MatrixPlugin:
         if report.when not in ('setup', 'call'):
             first = self._before.failed.get((cell.row, cell.column))
             if first is not None and cell.outcome in cells.GOOD:
-                cell.outcome, cell.reason = cells.AGAIN, first
+                cell.outcome, cell.reason = cells.AGAIN, first.reason
+                cell.log = [*first.log, '== the second time', *cell.log]
             self._screen.done(cell)
 
     def pytest_report_teststatus(self, report: object) -> tuple[str, str, str] | None:

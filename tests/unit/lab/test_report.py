@@ -376,7 +376,9 @@ def test_cell_that_passes_the_second_time(written: pathlib.Path, tmp_path: pathl
     for when in ('setup', 'call', 'teardown'):
         run.report(item, when)
     cell = run.plugin.matrix.cells[row, column]
-    assert (cell.outcome, cell.reason) == (cells.AGAIN, found.failed[row, column])
+    first = found.failed[row, column]
+    assert (cell.outcome, cell.reason) == (cells.AGAIN, first.reason)
+    assert cell.log == [*first.log, '== the second time']
     run.plugin.pytest_sessionfinish()
     assert (row, column) in {
         (cell.row, cell.column) for cell in earlier.read(tmp_path / 'next', 'state').done
