@@ -33,6 +33,7 @@ from tests.lab.vm.build import push_nova
 from tests.lab.vm.machine import VirtualMachine
 
 TIMEOUT = 900.0  # seconds, to bring everything up
+CONSOLE_LINES = 200  # of a machine that is given up
 
 
 class VirtualHost(Host):
@@ -47,6 +48,7 @@ class VirtualHost(Host):
         self._sessions = Sessions(self._start)
         self._exit = contextlib.ExitStack()
         self._has_nova = False
+        self._heard: list[str] = []
 
     def __enter__(self) -> typing.Self:
         with contextlib.ExitStack() as entered:
@@ -92,6 +94,9 @@ class VirtualHost(Host):
         self.machine.set_link(name, up)
 
     def restore(self) -> None:
+        # Whether its kernel died, for one, is said nowhere else.
+        said = self.machine.console.read_text(errors='replace').splitlines()
+        self._heard += [f'console {line}' for line in said[-CONSOLE_LINES:]]
         self.machine.stop()
         self._sessions.end()
         self._begin()
@@ -103,7 +108,8 @@ class VirtualHost(Host):
         return self._sessions.versions()
 
     def take_log(self) -> list[str]:
-        return self._sessions.take_log()
+        heard, self._heard = self._heard, []
+        return [*heard, *self._sessions.take_log()]
 
     def _begin(self) -> None:
         self.machine.restore()
